@@ -1,0 +1,1 @@
+"""Pure mathematics on small statistics: numpy and scipy, never Spark, never pandas."""
