@@ -48,6 +48,24 @@ def estimates_frame(rows: Iterable[Estimate]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One finding of the trust gate. ``verdict``: pass, warn, invalid (do not act on the result) or stop."""
+
+    code: str
+    verdict: str
+    message: str
+    table: str = ""
+    column: str = ""
+    count: float = math.nan
+    share: float = math.nan
+    threshold: float = math.nan
+
+
+def checks_frame(checks: Iterable[Check]) -> pd.DataFrame:
+    return pd.DataFrame([asdict(check) for check in checks], columns=list(Check.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
 class Result:
     """``estimates`` (tidy), ``diagnostics`` (named tidy tables), ``statistics`` (the compressed input), ``notes``.
 

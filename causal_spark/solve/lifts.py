@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
+
 from causal_spark.solve.intervals import Alternative, Test, bounds, critical, p_value, wald
 from causal_spark.solve.means import Values, welch_dof
 
@@ -19,7 +21,8 @@ def lift(
     alternative: Alternative = "two-sided",
     dof: float | None = None,
 ) -> Test:
-    """treatment / control - 1 with its interval and test; ``dof`` None is Welch's, ``math.inf`` the normal.
+    """treatment / control - 1 with its interval and test; ``dof`` None is Welch's (for ``log`` that of
+    the logarithms), ``math.inf`` the normal.
 
     The standard error is always that of the delta method. ``fieller`` tests the difference itself, so that
     interval and test agree with the absolute comparison by construction; ``log`` and ``delta`` each test
@@ -28,7 +31,9 @@ def lift(
     m_t, m_c = float(treatment.value[0]), float(control.value[0])
     v_t, v_c = float(treatment.vcov[0, 0]), float(control.vcov[0, 0])
     if dof is None:
-        dof = welch_dof(v_t, treatment.n, v_c, control.n)
+        logarithmic = method == "log" and m_t > 0 and m_c > 0
+        square_t, square_c = (m_t**2, m_c**2) if logarithmic else (1.0, 1.0)
+        dof = welch_dof(v_t / square_t, treatment.n, v_c / square_c, control.n)
     nan = math.nan
     if not (m_c != 0 and math.isfinite(m_c) and math.isfinite(m_t) and v_t + v_c > 0 and dof > 0):
         estimate = m_t / m_c - 1 if m_c != 0 else nan
@@ -71,5 +76,6 @@ def _log_ratio(
     if m_t <= 0 or m_c <= 0:
         return Test(estimate, error, math.nan, math.nan, math.nan, math.nan, math.nan)
     log = wald(math.log(m_t / m_c), math.sqrt(v_t / m_t**2 + v_c / m_c**2), alpha, dof, alternative)
-    low, high = math.expm1(log.low), math.expm1(log.high)
+    with np.errstate(over="ignore"):
+        low, high = float(np.expm1(log.low)), float(np.expm1(log.high))
     return Test(estimate, error, log.statistic, dof, log.p_value, *bounds(low, high, alternative))

@@ -32,9 +32,12 @@ def slopes(covariance: Array) -> tuple[Array, float]:
     """Regression of the first variable on the rest, from their (q, q) covariance: slopes (q - 1,) and R².
 
     Columns are scaled first; a covariate without variance, or one that repeats others up to
-    a condition number of 1e10, gets slope 0 through the pseudo-inverse.
+    a condition number of 1e10, gets slope 0 through the pseudo-inverse. A covariance that is not finite
+    (a ratio with denominator 0) gives NaN.
     """
-    scale = np.sqrt(np.diag(covariance))
+    if not np.isfinite(covariance).all():
+        return np.full(len(covariance) - 1, np.nan), np.nan
+    scale = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
     safe = np.where(scale > 0, scale, 1.0)
     correlation = covariance / np.outer(safe, safe)
     theta = np.linalg.pinv(correlation[1:, 1:], rcond=1e-10, hermitian=True) @ correlation[1:, 0]
@@ -71,6 +74,8 @@ def cluster_difference(
     Liang & Zeger (1986): CR0 without correction; CR1 times G/(G-1)·(N-1)/(N-2) (Cameron & Miller 2015, eq. 12);
     ``arm`` times G_a/(G_a-1) in each arm, which is the delta method for Σy/Σsize exactly.
     """
+    if not (treatment.n > 0 and control.n > 0):
+        return np.nan, np.nan
     means, squares = [], []
     clusters, rows = treatment.n + control.n, 0.0
     for part in (treatment, control):

@@ -40,8 +40,9 @@ class Values:
         return Values(np.array([w @ self.value + shift]), np.array([[w @ self.vcov @ w]]), self.n)
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def jacobian(moments: Moments, forms: Sequence[Form]) -> Array:
-    """Derivatives (q, p) of the forms with respect to the column means, at ``moments.mean``."""
+    """Derivatives (q, p) of the forms with respect to the column means, at ``moments.mean``; NaN over a zero."""
     rows = np.zeros((len(forms), len(moments.names)))
     for row, form in zip(rows, forms, strict=True):
         top = moments.names.index(form.numerator)
@@ -52,6 +53,7 @@ def jacobian(moments: Moments, forms: Sequence[Form]) -> Array:
         size = moments.mean[bottom]
         row[top] = 1.0 / size
         row[bottom] -= moments.mean[top] / size**2
+    rows[~np.isfinite(rows)] = np.nan
     return rows
 
 
@@ -105,10 +107,16 @@ class OneWay:
 
 
 def one_way(groups: Sequence[Moments]) -> OneWay:
-    """F test that all groups (one column each) share a mean, from centred sums of squares (Fisher 1925)."""
+    """F test that all groups (one column each) share a mean, from centred sums of squares (Fisher 1925).
+
+    Groups without rows take no part. One group, no spare rows or no variance within gives NaN.
+    """
+    groups = [g for g in groups if g.n > 0] or list(groups[:1])
     total = sum(groups[1:], groups[0])
     within = float(sum(g.scatter[0, 0] for g in groups))
     between = float(sum(g.n * (g.mean[0] - total.mean[0]) ** 2 for g in groups))
     df_between, df_within = len(groups) - 1.0, total.n - len(groups)
+    if not (df_between > 0 and df_within > 0 and within > 0):
+        return OneWay(math.nan, df_between, df_within, math.nan)
     statistic = (between / df_between) / (within / df_within)
     return OneWay(statistic, df_between, df_within, float(stats.f.sf(statistic, df_between, df_within)))

@@ -17,8 +17,10 @@ def two_proportions(
 ) -> Test:
     """z test with the pooled variance, interval with the unpooled one (Fleiss, Levin & Paik 2003, §3.2).
 
-    The standard error returned is the unpooled one, to which the interval belongs.
+    The standard error returned is the unpooled one, to which the interval belongs. An arm without rows gives NaN.
     """
+    if not (n_t > 0 and n_c > 0):
+        return wald(math.nan, math.nan, alpha, math.inf, alternative)
     pooled = (p_t * n_t + p_c * n_c) / (n_t + n_c)
     null_error = math.sqrt(max(pooled * (1 - pooled) * (1 / n_t + 1 / n_c), 0.0))
     error = math.sqrt(max(p_t * (1 - p_t) / n_t + p_c * (1 - p_c) / n_c, 0.0))
@@ -48,7 +50,7 @@ def shares_test(counts: Sequence[float], shares: Sequence[float]) -> GoodnessOfF
     planned = np.asarray(shares, float)
     observed = np.where(planned > 0, np.asarray(counts, float), 0.0)
     total, dof = observed.sum(), int((planned > 0).sum()) - 1
-    expected = planned / planned.sum() * total
+    expected = planned / (planned.sum() or 1.0) * total
     if total <= 0 or dof < 1:
         return GoodnessOfFit(math.nan, max(dof, 0), math.nan, tuple(expected))
     kept = planned > 0

@@ -55,5 +55,10 @@ class Counts:
 
     @classmethod
     def from_dict(cls, data: dict[str, object]) -> Counts:
-        cells = {tuple(row["key"]): tuple(row["values"]) for row in data["cells"]}  # type: ignore[attr-defined]
+        cells = {_frozen(row["key"]): tuple(row["values"]) for row in data["cells"]}  # type: ignore[attr-defined]
         return cls(tuple(data["by"]), tuple(data["sums"]), cells)  # type: ignore[arg-type]
+
+
+def _frozen(key: list[object]) -> Key:
+    """A key as JSON holds it (lists) as it was (tuples, also inside: a path or a coalition)."""
+    return tuple(_frozen(part) if isinstance(part, list) else part for part in key)

@@ -9,6 +9,10 @@ from causal_spark.statistics.moments import Moments
 
 Key = tuple[str | None, ...]
 
+# The key part that names the block of columns, and the text that stands for NULL.
+BLOCK = "block"
+MISSING = "(missing)"
+
 
 @dataclass(frozen=True)
 class Grouped:

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+ROUNDING = 1e-11
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -42,6 +44,8 @@ class Moments:
     @classmethod
     def constant(cls, names: Sequence[str], n: float, value: ArrayLike = 0.0) -> Moments:
         """``n`` rows that all hold ``value`` (units without any event, say)."""
+        if n == 0:
+            return cls.empty(names)
         p = len(names)
         return cls(
             tuple(names), float(n), np.broadcast_to(np.asarray(value, float), (p,)).copy(), np.zeros((p, p))
@@ -62,11 +66,17 @@ class Moments:
     def from_sums(
         cls, names: Sequence[str], n: float, centre: ArrayLike, first: ArrayLike, second: ArrayLike
     ) -> Moments:
-        """From n, Σ(x - c) of shape (p,) and Σ(x - c)(x - c)ᵀ of shape (p, p) about a pilot centre c."""
+        """From n, Σ(x - c) of shape (p,) and Σ(x - c)(x - c)ᵀ of shape (p, p) about a pilot centre c.
+
+        What is left of a sum of squares below 1e-11 of it is rounding, not spread: that column is constant.
+        """
         if n == 0:
             return cls.empty(names)
-        s1 = np.asarray(first, float)
-        scatter = np.asarray(second, float) - np.outer(s1, s1) / n
+        s1, s2 = np.asarray(first, float), np.asarray(second, float)
+        scatter = s2 - np.outer(s1, s1) / n
+        constant = np.diag(scatter) <= ROUNDING * np.diag(s2)
+        scatter[constant, :] = 0.0
+        scatter[:, constant] = 0.0
         return cls(tuple(names), float(n), np.asarray(centre, float) + s1 / n, scatter)
 
     def __add__(self, other: Moments) -> Moments:

@@ -1,19 +1,20 @@
-"""Ranges: how many rows, how many NULLs, the smallest and the largest value of each column."""
+"""Ranges: how many rows, NULLs and NaNs, the smallest and the largest value of each column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
 class Range:
-    """Of one column: ``n`` rows, ``nulls`` among them, ``low`` and ``high`` of the rest (None if there is none)."""
+    """Of one column: ``n`` rows, ``nulls`` and ``nans`` among them, ``low`` and ``high`` (None if all are NULL)."""
 
     n: int
     nulls: int
     low: float | None
     high: float | None
+    nans: int = 0
 
     def __add__(self, other: Range) -> Range:
         if not isinstance(other, Range):
@@ -25,12 +26,20 @@ class Range:
             self.nulls + other.nulls,
             min(lows) if lows else None,
             max(highs) if highs else None,
+            self.nans + other.nans,
         )
 
     def __radd__(self, other: object) -> Range:
         if other == 0:
             return self
         return NotImplemented
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Range:
+        return cls(**data)  # type: ignore[arg-type]
 
 
 Ranges = Mapping[str, Range]

@@ -1,0 +1,138 @@
+"""The trust gate's findings on the input, each with its code, verdict and a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from causal_spark.errors import GateError
+from causal_spark.methods.experiment.plan import Block
+from causal_spark.methods.experiment.vocabulary import Metric
+from causal_spark.results import Check
+from causal_spark.statistics import Ranges
+from causal_spark.words import say
+
+if TYPE_CHECKING:
+    from causal_spark.spark.gate import Keys
+
+
+class Checks:
+    """Collects findings; ``refuse`` ends the job if one of them is a stop."""
+
+    def __init__(self, language: str = "en") -> None:
+        self.language = language
+        self.found: list[Check] = []
+
+    def add(self, code: str, verdict: str, table: str = "", column: str = "", *, count: float = math.nan,
+            share: float = math.nan, threshold: float = math.nan, **values: object) -> None:  # fmt: skip
+        """Record a finding with the sentence ``check_<code>``, or ``check_<code>_pass`` if it passed."""
+        key = f"check_{code.lower()}" + ("_pass" if verdict == "pass" else "")
+        numbers = {"count": _shown(count), "share": _percent(share), "threshold": _percent(threshold)}
+        message = say(key, self.language, table=table, column=column, **{**numbers, **values})
+        self.found.append(Check(code, verdict, message, table, column, count, share, threshold))
+
+    def refuse(self) -> None:
+        """Raise GateError with the first two sentences of what stops the job."""
+        stops = [check for check in self.found if check.verdict == "stop"]
+        if not stops:
+            return
+        sentences = " ".join(f"{check.code}: {check.message}" for check in stops[:2])
+        more = f" (+{len(stops) - 2})" if len(stops) > 2 else ""
+        error = GateError("gate_refused", findings=sentences + more)
+        error.add_note("\n".join(check.code for check in stops))
+        raise error
+
+    def empty(self, table: str, rows: int) -> None:
+        if rows == 0:
+            self.add("EMPTY_TABLE", "stop", table, count=0)
+            self.refuse()
+
+    def null_keys(self, table: str, found: Ranges, key: str, *others: str | None) -> None:
+        """``key`` and ``others`` (arm, time, cluster) must be there in every row."""
+        for column in (key, *(name for name in others if name)):
+            code = "NULL_KEY" if column == key else "NULL_TREATMENT" if column == others[0] else "NULL_VALUE"
+            if found[column].nulls:
+                self.add(code, "stop", table, column, count=found[column].nulls,
+                         share=found[column].nulls / found[column].n)  # fmt: skip
+        if not any(found[name].nulls for name in (key, *others) if name):
+            self.add("NULL_KEY", "pass", table, key, count=0)
+
+    def numbers(self, table: str, found: Ranges, metrics: Sequence[Metric], planned: Sequence[Block], fixed: bool) -> None:
+        """NULL policies, NaN, infinities, signs and 0/1 values of the metric columns."""
+        for metric, block in zip(metrics, planned, strict=True):
+            for source in metric.sources:
+                column = found[source]
+                if column.nulls and metric.nulls == "refuse":
+                    self.add("NULL_VALUE", "stop", table, source, count=column.nulls, share=column.nulls / column.n)
+                self.sign(table, source, column.low, metric)
+                if metric.binary and column.low is not None and (column.low < 0 or (column.high or 0) > 1):
+                    self.add("NOT_BINARY", "stop", table, source, low=column.low, high=column.high)
+            for source in dict.fromkeys(c.source for c in block.columns):
+                column = found[source]
+                if column.nans or math.inf in (abs(column.low or 0), abs(column.high or 0)):
+                    self.add("NAN_INF", "stop", table, source, count=column.nans or math.nan)
+        if not any(check.code in ("NULL_VALUE", "NAN_INF", "NEGATIVE_VALUE", "NOT_BINARY") for check in self.found):
+            self.add("VALUES", "pass", table)
+
+    def sign(self, table: str, column: str, low: float | None, metric: Metric) -> None:
+        if metric.non_negative and low is not None and low < 0:
+            self.add("NEGATIVE_VALUE", "stop", table, column, low=low, name=metric.name)
+
+    def amounts(self, found: Ranges, metrics: Sequence[Metric]) -> None:
+        """Event amounts: NaN, infinities, signs, and room in the fixed-point integers."""
+        for metric in metrics:
+            for source in metric.sources:
+                if source == "*" or metric.binary:
+                    continue
+                column = found[source]
+                if column.nans or math.inf in (abs(column.low or 0), abs(column.high or 0)):
+                    self.add("NAN_INF", "stop", "events", source, count=column.nans or math.nan)
+                    continue
+                self.sign("events", source, column.low, metric)
+                largest = max(abs(column.low or 0), abs(column.high or 0)) * metric.scale * max(column.n, 1)
+                if largest >= 2.0**63:
+                    self.add("OUT_OF_RANGE", "stop", "events", source, scale=metric.scale)
+        if not any(check.table == "events" and check.verdict == "stop" for check in self.found):
+            self.add("VALUES", "pass", "events")
+
+    def future(self, table: str, latest: float | None, as_of: int) -> None:
+        if latest is not None and latest > as_of:
+            self.add("FUTURE_TS", "stop", table, days=f"{(latest - as_of) / 86.4e9:.2f}")
+
+    def duplicate_units(self, unit: str, keys: Keys) -> None:
+        """A unit stands once in a unit table; units in several arms are another finding."""
+        same_arm = keys.repeated - keys.in_several_groups
+        if same_arm:
+            self.add("DUPLICATE_UNIT", "stop", "units", unit, count=same_arm, share=same_arm / max(keys.keys, 1))
+        else:
+            self.add("DUPLICATE_UNIT", "pass", "units", unit, count=0, looked=f"{keys.keys:,}", part=_percent(keys.share))
+
+    def split_units(self, unit: str, split: int, total: int, limit: float) -> None:
+        share = split / max(total, 1)
+        verdict = "pass" if split == 0 else "stop" if share > limit else "warn"
+        self.add("UNIT_IN_TWO_ARMS", verdict, "", unit, count=split, share=share, threshold=limit)
+
+    def events_before(self, before: int, events: int) -> None:
+        """Events from before the first exposure, and before any covariate window, are left out and counted."""
+        verdict = "warn" if before else "pass"
+        self.add("EVENT_BEFORE_EXPOSURE", verdict, "events", count=before, share=before / max(events, 1))
+
+    def arms_found(self, arm: str, counts: Mapping[str | None, int]) -> None:
+        """Labels of the arm column when none were planned."""
+        if counts.get(None):
+            self.add("NULL_TREATMENT", "stop", "", arm, count=counts[None], share=counts[None] / sum(counts.values()))
+        if len(counts) > 50:
+            self.add("TOO_MANY_ARMS", "stop", "", arm, count=len(counts))
+
+    def frame(self) -> list[dict[str, object]]:
+        return [asdict(check) for check in self.found]
+
+
+def _shown(count: float) -> str:
+    return "?" if math.isnan(count) else f"{count:,.0f}"
+
+
+def _percent(share: float) -> str:
+    return "?" if math.isnan(share) else f"{share:.3%}" if share < 0.01 else f"{share:.1%}"

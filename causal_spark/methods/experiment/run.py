@@ -1,0 +1,66 @@
+"""The cluster half of the experiment job: frames in, compressed data out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from pyspark.sql import DataFrame
+
+from causal_spark.errors import ConfigError
+from causal_spark.methods.experiment import prepare
+from causal_spark.methods.experiment.checks import Checks
+from causal_spark.methods.experiment.compressed import Compressed
+from causal_spark.methods.experiment.vocabulary import Experiment
+from causal_spark.spark.session import Engine
+from causal_spark.spark.tables import stage
+
+Progress = Callable[[str], None]
+
+
+def compress(
+    engine: Engine,
+    method: Experiment,
+    frames: Mapping[str, DataFrame],
+    scratch: Callable[[str], str],
+    progress: Progress,
+    language: str = "en",
+) -> Compressed:
+    """Gate, prepare and compress the frames by role. ``scratch`` gives a folder for a staged table by name.
+
+    Raises GateError (codes of the findings), ConfigError (columns, arms) or StatisticError (size).
+    """
+    checks = Checks(language)
+    progress("gate")
+    if "units" in frames:
+        if method.pre_days or method.window_days or method.by_day:
+            raise ConfigError("pre_days_needs_events")
+        table = prepare.check_units(method, frames["units"], checks)
+        progress("compress")
+        return prepare.compress_units(method, table, checks)
+    return _from_events(engine, method, frames, scratch, progress, checks)
+
+
+def _from_events(
+    engine: Engine,
+    method: Experiment,
+    frames: Mapping[str, DataFrame],
+    scratch: Callable[[str], str],
+    progress: Progress,
+    checks: Checks,
+) -> Compressed:
+    named = next((metric.name for metric in method.metrics if metric.covariates), None)
+    if named is not None:
+        raise ConfigError("covariates_need_units", name=named)
+    as_of, arms = prepare.check_events(method, frames["exposures"], frames["events"], checks)
+    progress("prepare")
+    planned = prepare.plan_events(method)
+    pairs = prepare.event_pairs(method, frames["exposures"], frames["events"], planned.measures)
+    totals = prepare.unit_totals(method, pairs, planned, as_of)
+    staged = stage(engine, totals, scratch("units"))
+    table = prepare.events_to_units(method, staged, planned, arms, checks)
+    progress("compress")
+    found = prepare.compress_units(method, table, checks)
+    if method.by_day is None:
+        return found
+    return replace(found, days=prepare.compress_days(method, pairs, staged, planned, arms, as_of))

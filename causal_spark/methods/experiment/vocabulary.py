@@ -1,0 +1,178 @@
+"""What an analyst says of an experiment: the fields are the YAML keys and the MLflow parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from causal_spark.config import Filter
+from causal_spark.errors import ConfigError
+
+Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", "retention"]
+BINARY = ("proportion", "conversion", "retention")
+NON_NEGATIVE = ("count", "revenue", "proportion", "conversion", "retention")
+
+
+@dataclass(frozen=True)
+class RatioOf:
+    """A covariate of a ratio metric: Σ numerator / Σ denominator."""
+
+    numerator: str
+    denominator: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One outcome.
+
+    ``value`` (or ``numerator`` and ``denominator`` of a ratio) is a column of the unit table, or of the events,
+    whose values are summed for each unit; ``"*"`` counts events. ``covariates`` are columns of the unit table from
+    before exposure. ``winsorize``: values above this pooled percentile of the non-zero values are set to it.
+    ``nulls``: NULL means 0 (zero), or the unit leaves this metric (drop), or the job refuses (refuse).
+    ``scale``: units of the fixed-point integers in which events and clusters are summed (1000000 = six decimals).
+    ``days``: only events of days [from, to) since exposure, for units exposed at least that long.
+    ``role``: only success metrics are corrected for multiplicity.
+    """
+
+    name: str
+    kind: Kind
+    value: str | None = None
+    numerator: str | None = None
+    denominator: str | None = None
+    covariates: tuple[str | RatioOf, ...] = ()
+    winsorize: float | None = None
+    nulls: Literal["zero", "drop", "refuse"] = "refuse"
+    scale: int = 1_000_000
+    negative: bool = False
+    where: tuple[Filter, ...] = ()
+    numerator_where: tuple[Filter, ...] = ()
+    denominator_where: tuple[Filter, ...] = ()
+    days: tuple[int, ...] | None = None
+    role: Literal["success", "guardrail", "diagnostic"] = "success"
+
+    def __post_init__(self) -> None:
+        where = f"method.metrics[{self.name}]"
+        if self.kind == "ratio":
+            if not self.numerator or not self.denominator or self.value:
+                raise ConfigError("ratio_needs", where=where)
+        elif self.numerator or self.denominator:
+            raise ConfigError("not_a_ratio", where=where, kind=self.kind)
+        if self.winsorize is not None and (not 0 < self.winsorize < 1 or self.kind in BINARY):
+            raise ConfigError("bad_winsorize", where=where, got=self.winsorize)
+        if self.scale < 1:
+            raise ConfigError("bad_number", where=f"{where}.scale", got=self.scale, expected="a whole number of 1 or more")
+        if self.days is not None and not (len(self.days) == 2 and 0 <= self.days[0] < self.days[1]):
+            raise ConfigError("bad_days", where=where, got=list(self.days))
+        if self.kind == "retention" and self.days is None:
+            raise ConfigError("bad_days", where=where, got="nothing")
+
+    @property
+    def binary(self) -> bool:
+        return self.kind in BINARY
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The outcome's own columns of the unit table."""
+        names = (self.numerator, self.denominator) if self.kind == "ratio" else (self.value,)
+        return tuple(name for name in names if name)
+
+    @property
+    def non_negative(self) -> bool:
+        return self.kind in NON_NEGATIVE and not self.negative
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An A/B test with any number of arms; units or clusters of units were randomised.
+
+    ``shares``: planned share of each arm (omitted: every arm found, equal). ``holdouts``: arms that leave the test.
+    ``cluster``: the column that was randomised, if it is not the unit. ``time``: the time column of exposures and
+    events. ``window_days``: events count for this long after first exposure; ``pre_days``: the same metrics over
+    this long before it become covariates. ``by_day``: effects for each of so many days since exposure.
+    ``as_of``: the end of the data (ISO time, UTC; default: the latest event). ``min_segment``: fewer units in an
+    arm of a segment are suppressed. ``max_split``: share of units in several arms above which the job refuses.
+    """
+
+    unit: str
+    arm: str
+    control: str
+    metrics: tuple[Metric, ...]
+    shares: Mapping[str, float] | None = None
+    holdouts: tuple[str, ...] = ()
+    cluster: str | None = None
+    time: str | None = None
+    where: tuple[Filter, ...] = ()
+    segments: tuple[str, ...] = ()
+    alpha: float = 0.05
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided"
+    correction: Literal["none", "bonferroni", "holm", "hochberg", "bh", "by"] = "holm"
+    contrasts: Literal["control", "pairs"] = "control"
+    lift: Literal["fieller", "log", "delta"] = "fieller"
+    theta: Literal["within", "all"] = "within"
+    cluster_correction: Literal["arm", "CR1"] = "arm"
+    window_days: int | None = None
+    pre_days: int | None = None
+    by_day: int | None = None
+    as_of: str | None = None
+    min_segment: int = 50
+    max_split: float = 0.01
+    srm_alpha: float = 0.001
+    srm_min_deviation: float = 0.01
+    every_key: bool = False
+    event_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ConfigError("no_metrics")
+        names = [metric.name for metric in self.metrics]
+        for name in names:
+            if names.count(name) > 1 or not name.strip():
+                raise ConfigError("repeated_metric", name=name)
+        for key, value in (("alpha", self.alpha), ("srm_alpha", self.srm_alpha)):
+            if not 0 < value < 1:
+                raise ConfigError("bad_number", where=f"method.{key}", got=value, expected="a number between 0 and 1")
+        for key in ("window_days", "pre_days", "by_day", "min_segment"):
+            number = getattr(self, key)
+            if number is not None and number < 1:
+                raise ConfigError("bad_number", where=f"method.{key}", got=number, expected="a whole number of 1 or more")
+        if self.control in self.holdouts:
+            raise ConfigError("control_is_holdout", control=self.control)
+        if self.shares is not None:
+            self._check_shares(self.shares)
+        self.as_of_micros()
+
+    def _check_shares(self, shares: Mapping[str, float]) -> None:
+        if self.control not in shares:
+            raise ConfigError("control_not_in_shares", control=self.control, arms=", ".join(shares))
+        if any(share < 0 or not math.isfinite(share) for share in shares.values()):
+            raise ConfigError("bad_number", where="method.shares", got=dict(shares), expected="shares of 0 or more")
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            raise ConfigError("shares_sum", total=round(sum(shares.values()), 6))
+        if len([arm for arm in shares if arm not in self.holdouts]) < 2:
+            raise ConfigError("one_arm", arms=", ".join(shares))
+
+    def as_of_micros(self) -> int | None:
+        """``as_of`` in microseconds since 1970; a time without zone is UTC."""
+        if self.as_of is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(self.as_of)
+        except ValueError as error:
+            raise ConfigError("bad_time", where="method.as_of", got=self.as_of) from error
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1e6)
+
+    def arms(self, found: tuple[str, ...]) -> dict[str, float]:
+        """The arms in the test with their planned shares, summing to 1, control first. ``found``: labels in the data."""
+        shares = dict(self.shares) if self.shares is not None else dict.fromkeys(sorted(found), 1.0)
+        kept = {arm: share for arm, share in shares.items() if arm not in self.holdouts}
+        if self.control not in kept:
+            raise ConfigError("control_not_found", control=self.control, arms=", ".join(kept) or "none")
+        if len(kept) < 2:
+            raise ConfigError("one_arm", arms=", ".join(kept))
+        total = sum(kept.values())
+        order = [self.control, *(arm for arm in kept if arm != self.control)]
+        return {arm: kept[arm] / total for arm in order}

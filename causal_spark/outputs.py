@@ -1,0 +1,90 @@
+"""The folder of a run: claimed before anything is written, finished by its manifest, never half read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from causal_spark import storage
+from causal_spark.errors import ConfigError
+
+MANIFEST = "manifest.json"
+CLAIM = "_started.json"
+STAGE = "_stage"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``path`` for the run ``key``. A folder with a manifest is finished; one with only a claim was interrupted."""
+
+    path: str
+    key: str
+    stage: str | None = None
+    _claimed: list[bool] = field(default_factory=list)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The manifest, if this very run is done.
+
+        Raises ConfigError if the folder holds another run or something that is not a run.
+        """
+        if storage.exists(storage.join(self.path, MANIFEST)):
+            manifest = read_manifest(self.path)
+            if manifest.get("run_key") != self.key:
+                raise ConfigError("output_taken", path=self.path, other=manifest.get("run_key"), mine=self.key)
+            return manifest
+        if not storage.is_empty_folder(self.path) and not storage.exists(storage.join(self.path, CLAIM)):
+            raise ConfigError("output_foreign", path=self.path)
+        return None
+
+    def begin(self) -> None:
+        """Claim the folder, unless a staged table already did: remove what an interrupted run left, mark it ours."""
+        if self._claimed:
+            return
+        self._claimed.append(True)
+        storage.delete_folder(self.path)
+        storage.write_text(storage.join(self.path, CLAIM), json.dumps({"run_key": self.key}))
+
+    def abandon(self) -> None:
+        """After a refusal or a failure: leave nothing of this run."""
+        if self._claimed and not storage.exists(storage.join(self.path, MANIFEST)):
+            storage.delete_folder(self.path)
+
+    def scratch(self, name: str) -> str:
+        """A folder for a staged table, inside the claimed run folder or the given scratch folder."""
+        self.begin()
+        return storage.join(self.stage or storage.join(self.path, STAGE), name)
+
+    def read(self, name: str) -> str:
+        return storage.read_text(storage.join(self.path, name))
+
+    def write(self, tables: Mapping[str, pd.DataFrame], texts: Mapping[str, str]) -> None:
+        for name, frame in tables.items():
+            storage.write_frame(storage.join(self.path, name), frame)
+        for name, text in texts.items():
+            storage.write_text(storage.join(self.path, name), text)
+
+    def finish(self, manifest: Mapping[str, Any], keep_stage: bool) -> None:
+        """The manifest is the last thing written; its presence means that everything is there."""
+        if not keep_stage:
+            storage.delete_folder(storage.join(self.path, STAGE))
+        storage.write_text(storage.join(self.path, MANIFEST), manifest_text(manifest))
+        storage.delete_file(storage.join(self.path, CLAIM))
+
+    def amend(self, manifest: Mapping[str, Any]) -> None:
+        storage.write_text(storage.join(self.path, MANIFEST), manifest_text(manifest))
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def read_manifest(path: str) -> dict[str, Any]:
+    file = storage.join(path, MANIFEST)
+    if not storage.exists(file):
+        raise ConfigError("not_a_run", path=path)
+    data = json.loads(storage.read_text(file))
+    return dict(data)

@@ -1,0 +1,302 @@
+"""One distributed pass that turns a table into moments, in the cheapest form for its size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, DataType, IntegralType
+
+from causal_spark.errors import StatisticError
+from causal_spark.spark.tables import col
+from causal_spark.statistics import Grouped, Moments
+from causal_spark.statistics.grouped import BLOCK, MISSING, Key
+from causal_spark.statistics.moments import Array
+
+MAX_ROWS = 200_000
+# Past about this many sums Spark's generated method leaves the JIT and a pass without group-by collapses.
+MAX_PRODUCTS = 80
+PILOT_ROWS = 10_000
+# Squared distance of mean and centre, in variances, from which digits are lost: the pass is then repeated.
+MAX_SHIFT = 1e4
+# Share of the group that is found by subtraction below which its digits suffer.
+MIN_REFERENCE = 0.05
+
+
+@dataclass(frozen=True)
+class MomentsSpec:
+    """What a method needs from a table, as plain data; ``a | b`` needs both, in the same pass.
+
+    ``blocks``: name → numeric columns whose joint moments are wanted (no columns: only the count).
+    ``by``: columns that form the groups. ``levels``: the labels expected of a column of ``by``.
+    ``segments``: further columns; moments are given over all their values and for each value of each one.
+    ``nullable``: columns that may hold NULL; a block counts only rows in which all its columns are there.
+    """
+
+    blocks: Mapping[str, tuple[str, ...]]
+    by: tuple[str, ...] = ()
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    segments: tuple[str, ...] = ()
+    nullable: frozenset[str] = frozenset()
+
+    def __or__(self, other: MomentsSpec) -> MomentsSpec:
+        if (self.by, dict(self.levels)) != (other.by, dict(other.levels)):
+            raise StatisticError("specs_differ", left=self.by, right=other.by)
+        for name in self.blocks.keys() & other.blocks.keys():
+            if self.blocks[name] != other.blocks[name]:
+                raise StatisticError("specs_differ", left=self.blocks[name], right=other.blocks[name])
+        segments = self.segments + tuple(name for name in other.segments if name not in self.segments)
+        return MomentsSpec(
+            {**self.blocks, **other.blocks}, self.by, self.levels, segments, self.nullable | other.nullable
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for block in self.blocks.values() for name in block))
+
+    @property
+    def sums(self) -> tuple[Sum, ...]:
+        """The distinct sums of all blocks; blocks without NULLs share theirs."""
+        found: dict[Sum, None] = {}
+        for name, columns in self.blocks.items():
+            owner = self.owner(name)
+            if owner is not None:
+                found[Sum(owner, ())] = None
+            for column in columns:
+                found[Sum(owner, (column,))] = None
+            for pair in combinations_with_replacement(columns, 2):
+                found[Sum(owner, pair)] = None
+        return tuple(found)
+
+    def owner(self, block: str) -> str | None:
+        """The block itself if rows may drop out of it, None if it is over all rows."""
+        return block if self.nullable.intersection(self.blocks[block]) else None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Σ of a product of centred columns (1, one or two factors) over the complete rows of ``block``."""
+
+    block: str | None
+    factors: tuple[str, ...]
+
+
+def compress(frame: DataFrame, spec: MomentsSpec, max_rows: int = MAX_ROWS) -> Grouped:
+    """The moments that ``spec`` asks for, keyed by (*by, *segments, block).
+
+    One scan: products with 0/1 group indicators where there are few sums and no segments, else one group-by
+    over the full cross of ``by`` and ``segments``, whose margins merge on the driver; a cross of more than
+    ``max_rows`` cells falls back to a scan for each segment column. The pass is repeated once if the pilot
+    centres turn out to be so far from the means that digits were lost.
+
+    Raises StatisticError if one segment column alone has more than ``max_rows`` cells.
+    """
+    centres = pilot(frame, spec.columns)
+    grouped = _pass(frame, spec, centres, max_rows)
+    better = _recentre(grouped, spec, centres)
+    return grouped if better is None else _pass(frame, spec, better, max_rows)
+
+
+def pilot(frame: DataFrame, columns: tuple[str, ...]) -> dict[str, float]:
+    """A centre for each column from its first rows: 0 where the mean is small beside the spread.
+
+    Centre 0 keeps sums of whole numbers exact.
+    """
+    if not columns:
+        return {}
+    asked = [f(col(name).cast("double")) for name in columns for f in (F.avg, F.stddev_samp)]
+    row = frame.select(*map(col, columns)).limit(PILOT_ROWS).agg(*asked).toArrow()
+    found = [row.column(i)[0].as_py() for i in range(row.num_columns)]
+    centres = {}
+    for name, mean, spread in zip(columns, found[::2], found[1::2], strict=True):
+        known = mean is not None and math.isfinite(mean)
+        centres[name] = float(mean) if known and abs(mean) > 3 * (spread or 0.0) else 0.0
+    return centres
+
+
+def _recentre(grouped: Grouped, spec: MomentsSpec, centres: Mapping[str, float]) -> dict[str, float] | None:
+    """Better centres, if the ones used lost digits in some column."""
+    better = dict(centres)
+    for name, columns in spec.blocks.items():
+        if not columns:
+            continue
+        parts = [part for key, part in grouped.where(**{BLOCK: name}) if not any(key[s] for s in spec.segments)]
+        whole = sum(parts[1:], parts[0])
+        for i, column in enumerate(columns):
+            shift, spread = (whole.mean[i] - centres[column]) ** 2, whole.scatter[i, i] / max(whole.n, 1.0)
+            scale = max(abs(centres[column]), abs(whole.mean[i])) * 1e-15
+            if math.isfinite(shift) and shift > max(MAX_SHIFT * spread, scale**2):
+                better[column] = float(whole.mean[i])
+    return None if better == centres else better
+
+
+def _pass(frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float], max_rows: int) -> Grouped:
+    if _few_products(spec):
+        found = _products(frame, spec, centres)
+        if found is not None:
+            return found
+    return _groups(frame, spec, centres, max_rows)
+
+
+def _few_products(spec: MomentsSpec) -> bool:
+    single = len(spec.by) == 1 and spec.by[0] in spec.levels
+    if not single or spec.segments or spec.nullable.intersection(spec.columns):
+        return False
+    groups = len(spec.levels[spec.by[0]])
+    return groups >= 2 and 1 + groups + groups * len(spec.sums) <= MAX_PRODUCTS
+
+
+def _products(frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float]) -> Grouped | None:
+    """Without group-by: total sums, and sums of products with the 0/1 indicator of every level but the first.
+
+    The first level's moments come by subtraction. None where that would be wrong or imprecise: rows of other
+    labels, or a first level with few of the rows.
+    """
+    group = spec.by[0]
+    levels = spec.levels[group]
+    kind = frame.schema[group].dataType
+    literals = [_literal(level, kind) for level in levels]
+    if any(literal is None for literal in literals):
+        return None
+    centred = {name: f"c{i}" for i, name in enumerate(spec.columns)}
+    columns = [(col(name).cast("double") - F.lit(centres[name])).alias(short) for name, short in centred.items()]
+    flags = [(col(group) == F.lit(literal)).cast("double").alias(f"t{k}") for k, literal in enumerate(literals)]
+    asked = [F.count(F.lit(1)), *(F.sum(f"t{k}") for k in range(len(levels)))]
+    for k in range(len(levels)):
+        for item in spec.sums:
+            product = _product(item, centred)
+            asked.append(F.sum(product if k == 0 else F.col(f"t{k}") * product))
+    row = frame.select(*flags, *columns).agg(*asked).toArrow()
+    values = np.array([row.column(i)[0].as_py() or 0.0 for i in range(row.num_columns)], float)
+    n, sizes = values[0], values[1 : 1 + len(levels)]
+    if n == 0 or sizes.sum() != n or sizes[0] < MIN_REFERENCE * n:
+        return None
+    sums = values[1 + len(levels) :].reshape(len(levels), len(spec.sums))
+    sums[0] -= sums[1:].sum(axis=0)
+    cells: dict[Key, Moments] = {}
+    for level, size, found in zip(levels, sizes, sums, strict=True):
+        cells |= {(level, block): part for block, part in _moments(spec, centres, size, found)}
+    return Grouped((group, BLOCK), cells)
+
+
+def _literal(level: str, kind: DataType) -> str | int | bool | None:
+    """``level`` as a value of the column's own type, so that no row needs a cast; None if it cannot be one."""
+    if isinstance(kind, IntegralType):
+        return int(level) if level.lstrip("-").isdigit() else None
+    if isinstance(kind, BooleanType):
+        return {"true": True, "false": False}.get(level)
+    return level if kind.simpleString() == "string" else None
+
+
+def _product(item: Sum, centred: Mapping[str, str]) -> Column:
+    product = F.col(centred[item.factors[0]])
+    for name in item.factors[1:]:
+        product = product * F.col(centred[name])
+    return product
+
+
+def _groups(frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float], max_rows: int) -> Grouped:
+    """By group-by. All margins come from one scan if the cross of all keys is small enough."""
+    keys = (*spec.by, *spec.segments)
+    cross = _cells(frame, spec, centres, keys, max_rows)
+    margins = [spec.by, *((*spec.by, segment) for segment in spec.segments)]
+    by = (*keys, BLOCK)
+    if cross is not None:
+        whole = Grouped(by, cross)
+        cells: dict[Key, Moments] = {}
+        for margin in margins:
+            cells |= whole.margin((*margin, BLOCK)).cells
+        return Grouped(by, cells)
+    cells = {}
+    for margin in margins:
+        part = _cells(frame, spec, centres, margin, max_rows)
+        if part is None:
+            raise StatisticError("too_many_cells", keys=", ".join(margin), limit=max_rows)
+        for key, moments in part.items():
+            named = dict(zip((*margin, BLOCK), key, strict=True))
+            cells[tuple(named.get(name) for name in by)] = moments
+    return Grouped(by, cells)
+
+
+def _cells(
+    frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float], keys: tuple[str, ...], max_rows: int
+) -> dict[Key, Moments] | None:
+    """Moments by (*keys, block) of one group-by; None if there are more than ``max_rows`` groups."""
+    table = _group_sums(frame, spec, centres, keys).limit(max_rows + 1).toArrow()
+    if table.num_rows > max_rows:
+        return None
+    labels = [[label(value) for value in table.column(i).to_pylist()] for i in range(len(keys))]
+    values = _matrix(table, len(keys))
+    cells: dict[Key, Moments] = {}
+    for row in range(table.num_rows):
+        key = tuple(column[row] for column in labels)
+        for block, part in _moments(spec, centres, values[row, 0], values[row, 1:]):
+            cells[(*key, block)] = part
+    return cells
+
+
+def label(value: object) -> str:
+    """A group's value as text; NULL is named, so that it cannot be taken for "all values"."""
+    if value is None:
+        return MISSING
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _matrix(table: pa.Table, skip: int) -> Array:
+    """The sums as (rows, sums); a NULL sum is one over no rows, hence 0."""
+    if table.num_rows == 0:
+        return np.zeros((0, table.num_columns - skip))
+    columns = [table.column(i).cast(pa.float64()).fill_null(0.0).to_numpy() for i in range(skip, table.num_columns)]
+    return np.column_stack(columns)
+
+
+def _group_sums(
+    frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float], keys: tuple[str, ...]
+) -> DataFrame:
+    centred = {name: f"c{i}" for i, name in enumerate(spec.columns)}
+    groups = [col(name).alias(f"k{i}") for i, name in enumerate(keys)]
+    columns = [(col(name).cast("double") - F.lit(centres[name])).alias(short) for name, short in centred.items()]
+    asked = [F.count(F.lit(1)).alias("n")]
+    for i, item in enumerate(spec.sums):
+        asked.append(_group_sum(spec, item, centred).alias(f"s{i}"))
+    return frame.select(*groups, *columns).groupBy(*(f"k{i}" for i in range(len(keys)))).agg(*asked)
+
+
+def _group_sum(spec: MomentsSpec, item: Sum, centred: Mapping[str, str]) -> Column:
+    """A product with a NULL factor is NULL and drops out of a sum; other columns of the block must be looked at."""
+    if item.block is None:
+        return F.sum(_product(item, centred))
+    needed = [name for name in spec.blocks[item.block] if name in spec.nullable and name not in item.factors]
+    there = [F.col(centred[name]).isNotNull() for name in needed]
+    if not item.factors:
+        return F.count(F.when(_all(there), F.lit(1)))
+    product = _product(item, centred)
+    return F.sum(F.when(_all(there), product) if there else product)
+
+
+def _all(conditions: list[Column]) -> Column:
+    whole = conditions[0]
+    for condition in conditions[1:]:
+        whole = whole & condition
+    return whole
+
+
+def _moments(
+    spec: MomentsSpec, centres: Mapping[str, float], rows: float, sums: Array
+) -> Iterator[tuple[str, Moments]]:
+    """The blocks' moments from one group's sums."""
+    place = {item: i for i, item in enumerate(spec.sums)}
+    for block, columns in spec.blocks.items():
+        owner = spec.owner(block)
+        n = rows if owner is None else sums[place[Sum(owner, ())]]
+        first = np.array([sums[place[Sum(owner, (name,))]] for name in columns], float)
+        second = np.zeros((len(columns), len(columns)))
+        for (i, a), (j, b) in combinations_with_replacement(enumerate(columns), 2):
+            second[i, j] = second[j, i] = sums[place[Sum(owner, (a, b))]]
+        yield block, Moments.from_sums(columns, float(n), [centres[name] for name in columns], first, second)

@@ -1,0 +1,107 @@
+"""What must be known of a table before its numbers may be used, in two Spark jobs: ranges, and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, FloatType, NumericType, TimestampNTZType, TimestampType
+
+from causal_spark.spark.tables import col
+from causal_spark.statistics import Range, Ranges
+
+# Up to this many rows every key is checked; beyond, the keys of a hash sample of about this many rows.
+KEYS_CHECKED = 2_000_000
+
+
+def ranges(frame: DataFrame, columns: Sequence[str], nan: Collection[str] = ()) -> Ranges:
+    """Rows, NULLs, minimum and maximum of each column in one aggregation; "" holds the row count alone.
+
+    Times come as microseconds since 1970 (UTC), booleans as 0 and 1; of other types only NULLs are counted.
+    A parquet reader may answer minimum and maximum from the file's footers, where NaN does not show; in the
+    columns ``nan`` NaNs are counted, which costs a scan.
+    """
+    kinds = {item.name: item.dataType for item in frame.schema.fields}
+    asked = [F.count(F.lit(1)).alias("n")]
+    for i, name in enumerate(columns):
+        kind = kinds[name]
+        asked.append(F.count(col(name)).alias(f"n{i}"))
+        if isinstance(kind, NumericType | TimestampType | TimestampNTZType):
+            asked += [F.min(col(name)).alias(f"a{i}"), F.max(col(name)).alias(f"b{i}")]
+        if name in nan and isinstance(kind, FloatType | DoubleType):
+            asked.append(F.count(F.when(F.isnan(col(name)), 1)).alias(f"x{i}"))
+    inner = frame.agg(*asked)
+    timed = [i for i, name in enumerate(columns) if isinstance(kinds[name], TimestampType | TimestampNTZType)]
+    for i in timed:
+        for end in ("a", "b"):
+            inner = inner.withColumn(f"{end}{i}", micros(F.col(f"{end}{i}")))
+    row = inner.toArrow().to_pylist()[0]
+    total = int(row["n"])
+    found = {"": Range(total, 0, None, None)}
+    for i, name in enumerate(columns):
+        low, high = row.get(f"a{i}"), row.get(f"b{i}")
+        found[name] = Range(
+            total,
+            total - int(row[f"n{i}"]),
+            None if low is None else float(low),
+            None if high is None else float(high),
+            int(row.get(f"x{i}") or 0),
+        )
+    return found
+
+
+def micros(time: Column) -> Column:
+    """Microseconds since 1970 (UTC) of a timestamp with or without time zone."""
+    return F.unix_micros(time.cast("timestamp"))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Of the keys looked at: how many, how many stand in several rows, how many of those in several groups.
+
+    ``share`` is the part of all keys that was looked at (1 = every key), by a hash of the key.
+    """
+
+    keys: int
+    repeated: int
+    in_several_groups: int
+    share: float
+
+
+def keys(frame: DataFrame, key: str, group: str, rows: int, every: bool = False) -> Keys:
+    """How often ``key`` repeats, and across ``group``s, in one group-by.
+
+    Of more than 2 M ``rows`` a hash sample of the keys is looked at unless ``every``: k repeated keys
+    are missed with probability (1 - share)^k, so what can pass unseen is too small to matter.
+    """
+    buckets = 1 if every else max(1, rows // KEYS_CHECKED)
+    looked = frame.select(col(key).alias("k"), col(group).alias("g")).where(F.col("k").isNotNull())
+    if buckets > 1:
+        looked = looked.where(F.pmod(F.xxhash64("k"), F.lit(buckets)) == F.lit(0))
+    per_key = looked.groupBy("k").agg(F.count(F.lit(1)).alias("n"), (F.min("g") != F.max("g")).alias("several"))
+    row = per_key.agg(
+        F.count(F.lit(1)).alias("keys"),
+        F.sum(F.when(F.col("n") > 1, 1).otherwise(0)).alias("repeated"),
+        F.sum(F.when(F.col("several"), 1).otherwise(0)).alias("several"),
+    ).toArrow()
+    values = {name: int(row.column(name)[0].as_py() or 0) for name in ("keys", "repeated", "several")}
+    return Keys(values["keys"], values["repeated"], values["several"], 1.0 / buckets)
+
+
+def without_split_keys(frame: DataFrame, key: str, group: str) -> DataFrame:
+    """``frame`` without the keys that stand in more than one group."""
+    split = frame.groupBy(col(key).alias("split_key")).agg((F.min(col(group)) != F.max(col(group))).alias("several"))
+    split = split.where(F.col("several")).select("split_key")
+    return frame.join(split, col(key) == F.col("split_key"), "left_anti")
+
+
+def group_counts(frame: DataFrame, group: str) -> Mapping[str | None, int]:
+    """Rows by the value of one column, as text; NULL as None. At most 10,000 values."""
+    table = frame.groupBy(col(group).alias("g")).agg(F.count(F.lit(1)).alias("n")).limit(10_000).toArrow()
+    found: dict[str | None, int] = {}
+    for value, n in zip(table.column("g").to_pylist(), table.column("n").to_pylist(), strict=True):
+        name = None if value is None else (str(value).lower() if isinstance(value, bool) else str(value))
+        found[name] = int(n)
+    return found

@@ -1,0 +1,133 @@
+"""Tables in and out: read and check, fingerprint, stage, quote names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, DataType, NumericType
+
+from causal_spark import storage
+from causal_spark.config import FORMATS, MAX_NAME, Source, nearest
+from causal_spark.errors import ConfigError, RunError
+from causal_spark.spark.session import Engine, on_databricks
+
+NAME = re.compile(r"^[\w-]+(\.[\w-]+){0,2}$")
+# Spark reads `text`.`path` as a file in that format.
+FILE_FORMATS = {*FORMATS, "text", "avro", "binaryfile", "xml", "libsvm", "image", "jdbc"}
+
+
+def col(name: str) -> Column:
+    """The column called exactly ``name``, whatever characters it holds."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def read(engine: Engine, source: Source, role: str) -> DataFrame:
+    """The table of ``source``, checked to exist and to have columns. ``role`` names it in errors."""
+    try:
+        frame = _read(engine, source, role)
+        columns = frame.columns
+    except PySparkException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError("table_unreadable", role=role, table=source.table, format=source.format, reason=reason) from error
+    if not columns:
+        raise ConfigError("table_not_found", role=role, table=source.table)
+    return frame
+
+
+def _read(engine: Engine, source: Source, role: str) -> DataFrame:
+    spark = engine.spark
+    if is_name(source.table):
+        parts = source.table.split(".")
+        if parts[0].lower() in FILE_FORMATS:
+            raise ConfigError("bad_table_name", role=role, table=source.table)
+        quoted = ".".join(f"`{part}`" for part in parts)
+        if source.version is None:
+            return spark.table(quoted)
+        return spark.read.option("versionAsOf", source.version).table(quoted)
+    path = _engine_path(source.table)
+    if engine.local_files and storage.is_local(source.table) and not Path(storage.local(source.table)).exists():
+        raise ConfigError("table_not_found", role=role, table=source.table)
+    reader = spark.read.format(source.format)
+    if source.format == "csv":
+        reader = reader.option("header", "true").option("inferSchema", "true")
+    if source.version is not None:
+        reader = reader.option("versionAsOf", source.version)
+    return reader.load(path)
+
+
+def is_name(table: str) -> bool:
+    """Whether ``table`` is a catalog name rather than a path."""
+    suffix = table.rsplit(".", 1)[-1].lower()
+    return bool(NAME.match(table)) and suffix not in FORMATS and not Path(table).exists()
+
+
+def _engine_path(path: str) -> str:
+    """A local path made absolute; a path this machine does not have is left to the cluster's file system."""
+    checked = storage.check(path)
+    if not storage.is_local(checked) or on_databricks() or not Path(storage.local(checked)).exists():
+        return checked
+    return "file://" + str(Path(storage.local(checked)).resolve())
+
+
+def require(frame: DataFrame, names: Sequence[str], role: str) -> dict[str, DataType]:
+    """The types of the columns ``names``; a missing one is an error that names the nearest column."""
+    schema = {item.name: item.dataType for item in frame.schema.fields}
+    for name in names:
+        if len(name) > MAX_NAME:
+            raise ConfigError("name_too_long", name=name[:40], limit=MAX_NAME)
+        if name not in schema:
+            raise ConfigError("missing_column", role=role, column=name, hint=nearest(name, list(schema)))
+        if sum(item.name == name for item in frame.schema.fields) > 1:
+            raise ConfigError("repeated_column", role=role, column=name)
+    return {name: schema[name] for name in names}
+
+
+def require_numbers(frame: DataFrame, names: Sequence[str], role: str) -> None:
+    """As ``require``, and every column must be a number or a boolean."""
+    for name, kind in require(frame, names, role).items():
+        if not isinstance(kind, NumericType | BooleanType):
+            raise ConfigError("not_a_number", role=role, column=name, type=kind.simpleString())
+
+
+def fingerprint(engine: Engine, source: Source, frame: DataFrame) -> str:
+    """What tells two states of a table apart, without reading it: files with size and time, or the Delta version.
+
+    A table that offers neither is told apart by its schema and row count.
+    """
+    if source.version is not None:
+        return _digest([source.table, str(source.version)])
+    if not is_name(source.table):
+        with suppress(OSError, ValueError, ConfigError):
+            listing = storage.listing(source.table)
+            if listing:
+                return _digest([source.table, *listing])
+    else:
+        quoted = ".".join(f"`{part}`" for part in source.table.split("."))
+        with suppress(PySparkException):
+            detail = engine.spark.sql(f"DESCRIBE HISTORY {quoted} LIMIT 1").first()
+            if detail is not None:
+                return _digest([source.table, str(detail["version"])])
+    return _digest([source.table, frame.schema.simpleString(), str(frame.count())])
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def stage(engine: Engine, frame: DataFrame, folder: str) -> DataFrame:
+    """``frame`` written once as parquet and read back, so that later passes do not repeat its shuffles."""
+    target = storage.check(folder)
+    if storage.is_local(target) and not on_databricks():
+        target = "file://" + str(Path(storage.local(target)).resolve())
+    try:
+        frame.write.mode("overwrite").parquet(target)
+    except PySparkException as error:
+        raise RunError("write_failed", path=folder, reason=" ".join(str(error).split())[:300]) from error
+    return engine.spark.read.parquet(target)

@@ -1,0 +1,165 @@
+"""From exposures and events to one row per unit, in fixed-point integers until the last step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from causal_spark.config import Filter
+from causal_spark.spark.gate import micros
+from causal_spark.spark.tables import col
+
+DAY = 86_400_000_000
+# Names of the unit table's own columns; measures get names that cannot collide with them.
+UNIT, ARM, EXPOSED, SPLIT = "unit", "arm", "exposed", "in_several_arms"
+EVENTS, BEFORE = "events", "events_before"
+
+
+def condition(filters: Sequence[Filter]) -> Column | None:
+    """All filters as one Boolean column; None if there is none."""
+    return reduce(lambda a, b: a & b, map(_condition, filters)) if filters else None
+
+
+def _condition(item: Filter) -> Column:
+    column, value = col(item.column), item.value
+    if item.op in ("in", "not_in"):
+        inside = column.isin([F.lit(v) for v in value])
+        return inside if item.op == "in" else ~inside
+    compared = {
+        "==": lambda: column == F.lit(value), "!=": lambda: column != F.lit(value),
+        "<": lambda: column < F.lit(value), "<=": lambda: column <= F.lit(value),
+        ">": lambda: column > F.lit(value), ">=": lambda: column >= F.lit(value),
+        "is_null": column.isNull, "not_null": column.isNotNull,
+    }  # fmt: skip
+    return compared[item.op]()
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number per unit, made of its events: the sum of ``column`` (None: the count), or whether there is any.
+
+    Events count from ``start`` to before ``stop`` microseconds after the unit's first exposure
+    (negative: before it). The sum is of round(value · scale) as BIGINT.
+    ``mature``: NULL for units exposed less than this long before ``as_of``.
+    """
+
+    name: str
+    column: str | None
+    start: int
+    stop: int | None
+    filters: tuple[Filter, ...] = ()
+    any: bool = False
+    scale: int = 1
+    mature: int | None = None
+
+    def fixed(self) -> Column:
+        """The event's contribution as BIGINT; NULL outside the window and the filters, or of a NULL value."""
+        elapsed = F.col("elapsed")
+        inside = elapsed >= F.lit(self.start)
+        if self.stop is not None:
+            inside = inside & (elapsed < F.lit(self.stop))
+        chosen = condition(self.filters)
+        if chosen is not None:
+            inside = inside & chosen
+        if self.column is None or self.any:
+            return F.when(inside, F.lit(1).cast("bigint"))
+        return F.when(inside, fixed_point(col(self.column), self.scale))
+
+    def total(self, value: Column) -> Column:
+        """The unit's total of the contributions, 0 where there is none."""
+        return F.coalesce(F.max(value) if self.any else F.sum(value), F.lit(0).cast("bigint"))
+
+
+def fixed_point(value: Column, scale: int) -> Column:
+    """round(value · scale) as BIGINT: sums of it are the same for any order, partitioning and retry."""
+    return F.round(value.cast("double") * F.lit(float(scale))).cast("bigint")
+
+
+def first_exposures(
+    exposures: DataFrame, unit: str, arm: str, time: str, carried: Mapping[str, str]
+) -> DataFrame:
+    """One row per unit: first exposure, its arm and the ``carried`` columns (new name → column) as of then.
+
+    Ties in time are settled by arm, then by the carried values, so the row does not depend on any order.
+    """
+    names = [*carried]
+    first = F.struct(
+        micros(col(time)).alias(EXPOSED),
+        col(arm).cast("string").alias(ARM),
+        *(col(carried[name]).cast("string").alias(name) for name in names),
+    )
+    rows = exposures.select(col(unit).alias(UNIT), col(arm).cast("string").alias("a"), first.alias("first"))
+    found = rows.groupBy(UNIT).agg(F.min("first").alias("first"), (F.min("a") != F.max("a")).alias(SPLIT))
+    return found.select(UNIT, SPLIT, *(F.col("first").getField(name).alias(name) for name in (EXPOSED, ARM, *names)))
+
+
+def joined(first: DataFrame, events: DataFrame, unit: str, time: str, columns: Sequence[str]) -> DataFrame:
+    """Every unit with its events (one row without events if it has none) and the time ``elapsed`` since exposure."""
+    rows = events.select(col(unit).alias("event_unit"), micros(col(time)).alias("at"), *map(col, columns))
+    pairs = first.join(rows, F.col(UNIT) == F.col("event_unit"), "left")
+    return pairs.withColumn("elapsed", F.col("at") - F.col(EXPOSED))
+
+
+def totals(pairs: DataFrame, measures: Sequence[Measure], carried: Sequence[str], as_of: int) -> DataFrame:
+    """The unit table: keys, exposure, carried columns, every measure in its fixed-point integers, event counts."""
+    keys = [UNIT, ARM, EXPOSED, SPLIT, *carried]
+    rows = pairs.select(*keys, "elapsed", *(m.fixed().alias(m.name) for m in measures))
+    earliest = min([m.start for m in measures if m.start < 0], default=0)
+    before = F.when(F.col("elapsed") < F.lit(earliest), F.lit(1).cast("bigint"))
+    table = rows.groupBy(*keys).agg(
+        *(m.total(F.col(m.name)).alias(m.name) for m in measures),
+        F.count("elapsed").alias(EVENTS),
+        F.count(before).alias(BEFORE),
+    )
+    for m in measures:
+        if m.mature is not None:
+            grown = F.col(EXPOSED) + F.lit(m.mature) <= F.lit(as_of)
+            table = table.withColumn(m.name, F.when(grown, F.col(m.name)))
+    return table
+
+
+def daily(pairs: DataFrame, measures: Sequence[Measure], days: int, as_of: int) -> DataFrame:
+    """Every measure by unit and whole day since exposure, of days below ``days`` that are over at ``as_of``."""
+    day = F.floor(F.col("elapsed") / F.lit(DAY)).cast("bigint")
+    over = F.col(EXPOSED) + (F.col("day") + F.lit(1)) * F.lit(DAY) <= F.lit(as_of)
+    rows = pairs.withColumn("day", day).where((F.col("day") >= 0) & (F.col("day") < days) & over)
+    rows = rows.select(UNIT, ARM, "day", "elapsed", *(m.fixed().alias(m.name) for m in measures))
+    return rows.groupBy(UNIT, ARM, "day").agg(*(m.total(F.col(m.name)).alias(m.name) for m in measures))
+
+
+def decimals(table: DataFrame, measures: Sequence[Measure]) -> DataFrame:
+    """The measures in their own units again: fixed-point integers divided by their scale."""
+    others = [name for name in table.columns if name not in {m.name for m in measures}]
+    return table.select(
+        *(col(name) for name in others),
+        *((F.col(m.name).cast("double") / F.lit(float(m.scale))).alias(m.name) for m in measures),
+    )
+
+
+@dataclass(frozen=True)
+class ClusterSum:
+    """A cluster total: the sum over rows in which all of ``complete`` are there, of ``column`` (None: of 1)."""
+
+    name: str
+    column: str | None
+    complete: tuple[str, ...]
+    scale: int = 1
+
+
+def clusters(frame: DataFrame, cluster: str, by: Sequence[str], sums: Sequence[ClusterSum]) -> DataFrame:
+    """One row per cluster and group with the totals, summed in fixed-point integers."""
+    wanted = []
+    for item in sums:
+        value = F.lit(1).cast("bigint") if item.column is None else fixed_point(col(item.column), item.scale)
+        if item.complete:
+            there = reduce(lambda a, b: a & b, (col(name).isNotNull() for name in item.complete))
+            value = F.when(there, value)
+        wanted.append(F.coalesce(F.sum(value), F.lit(0).cast("bigint")).alias(item.name))
+    grouped = frame.groupBy(col(cluster), *map(col, by)).agg(*wanted)
+    return grouped.select(
+        *map(col, by), *((F.col(item.name).cast("double") / F.lit(float(item.scale))).alias(item.name) for item in sums)
+    )
