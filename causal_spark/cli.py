@@ -21,6 +21,7 @@ from rich.table import Table
 from causal_spark import __version__, job, storage
 from causal_spark.config import load, override, parse
 from causal_spark.errors import CausalSparkError, ConfigError
+from causal_spark.results import Estimate
 from causal_spark.words import LANGUAGES, say
 
 STAGES = ("read", "gate", "prepare", "compress", "solve", "report", "track")
@@ -96,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, as in method.alpha=0.01")  # fmt: skip
+    text = "override a setting, as in method.alpha=0.01"
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def _language(arguments: argparse.Namespace) -> str:
@@ -205,29 +207,38 @@ def _progress(language: str) -> Iterator[job.Progress]:
 def show(outcome: job.Outcome, data: Mapping[str, Any], language: str) -> int:
     """Print the estimates and where everything is. Exit code 1 if only the tracking failed."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    path = (data.get("output") or {}).get("path") or ""
-    if outcome.repeated:
-        console.print(escape(say("done_noop", language, path=path or outcome.manifest["run_key"])))
+    manifest, path = outcome.manifest, (data.get("output") or {}).get("path") or ""
     if outcome.result is not None:
         console.print(_table(outcome.result.estimates))
-        for note in outcome.result.notes:
-            console.print(f"• {escape(note)}")
-        if not outcome.result.trusted:
-            why = next((note for note in outcome.result.notes), "")
-            console.print(f"[bold red]{escape(say('done_untrusted', language, why=why))}[/]")
-    manifest = outcome.manifest
-    console.print(escape(say("done_seconds", language, rows=f"{manifest.get('rows') or 0:,}",
-                             seconds=manifest.get("seconds"), engine=manifest.get("engine"))))  # fmt: skip
-    if path:
-        console.print(escape(say("done_report", language, path=storage.join(path, "report.html"))), soft_wrap=True)
-    if manifest.get("mlflow_run"):
-        uri = ((data.get("tracking") or {}).get("uri")) or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-        command = f"mlflow ui --backend-store-uri {uri}" if str(uri).startswith("sqlite") else str(uri)
-        console.print(escape(say("done_tracking", language, run=manifest["mlflow_run"], command=command)), soft_wrap=True)  # fmt: skip
+    elif path:
+        console.print(_table(storage.read_frame(storage.join(path, "estimates"))))
+    for note in manifest["notes"]:
+        console.print(f"• {escape(note)}")
+    if not manifest["trusted"]:
+        why = next(iter(manifest["notes"]), "")
+        console.print(f"[bold red]{escape(say('done_untrusted', language, why=why))}[/]")
+    for line in _endings(outcome, data, path, language):
+        console.print(escape(line), soft_wrap=True)
     if outcome.tracking_error is not None:
         print(outcome.tracking_error.text(language), file=sys.stderr)
         return outcome.tracking_error.exit_code
     return 0
+
+
+def _endings(outcome: job.Outcome, data: Mapping[str, Any], path: str, language: str) -> Iterator[str]:
+    """What was read, and where report and MLflow run are."""
+    manifest = outcome.manifest
+    if outcome.repeated:
+        yield say("done_noop", language, path=path or manifest["run_key"])
+    counted = {"rows": f"{manifest.get('rows') or 0:,}", "seconds": manifest.get("seconds")}
+    yield say("done_seconds", language, **counted, engine=manifest.get("engine"))
+    if path:
+        yield say("done_report", language, path=storage.join(path, "report.html"))
+    if manifest.get("mlflow_run"):
+        given = (data.get("tracking") or {}).get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
+        uri = str(given or "sqlite:///mlflow.db")
+        command = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else uri
+        yield say("done_tracking", language, run=manifest["mlflow_run"], command=command)
 
 
 def _table(estimates: pd.DataFrame) -> Table:
@@ -235,7 +246,8 @@ def _table(estimates: pd.DataFrame) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("outcome", "contrast", "term", "method", "estimate", "interval", "p_value", "p_adjusted", "n"):
         table.add_column(name, justify="left" if name in ("outcome", "contrast", "term", "method") else "right")
-    for row in estimates[estimates["segment"] == "all"].itertuples():
+    for values in estimates[estimates["segment"] == "all"].to_dict("records"):
+        row = Estimate(**{str(name): value for name, value in values.items()})
         percent = row.term == "lift"
         interval = f"[{_number(row.conf_low, percent)}, {_number(row.conf_high, percent)}]"
         cells = [row.outcome, row.contrast, row.term, row.method, _number(row.estimate, percent), interval,

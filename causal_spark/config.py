@@ -40,7 +40,9 @@ class Filter:
         for value in values if values is not None else [self.value]:
             plain = isinstance(value, str | int | float | bool)
             if not plain and self.op not in ("is_null", "not_null"):
-                raise ConfigError("bad_filter", column=self.column, op=self.op, expected="a text, a number or true/false")
+                raise ConfigError(
+                    "bad_filter", column=self.column, op=self.op, expected="a text, a number or true/false"
+                )
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of ``data`` with each ``a.b.c=value`` set; lists are indexed by number (``metrics.0.name``)."""
-    result = _copy(data)
+    result: dict[str, Any] = _copy(data)
     for item in overrides:
         key, sign, value = item.partition("=")
         if not sign or not key.strip():

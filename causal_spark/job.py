@@ -191,8 +191,13 @@ def _facts(config: RunConfig, key: str, prints: Mapping[str, str], found: Mappin
         "units": found.get("rows"),
         "seconds": round(time.monotonic() - started, 2),
         "arms": list(found.get("arms", {})),
-        **{name: getattr(config.method, name, None) for name in ("alpha", "correction", "alternative", "control")},
+        **_choices(config),
     }
+
+
+def _choices(config: RunConfig) -> dict[str, Any]:
+    """The settings of the method that the report names."""
+    return {name: getattr(config.method, name, None) for name in ("alpha", "correction", "alternative", "control")}
 
 
 def _write(target: Any, config: RunConfig, result: Result, statistics: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,10 +297,15 @@ def resolve(path: str, changes: Mapping[str, Any], output: str | None, tracking:
         return Outcome(done, None)
     with _abandoned_on_error(target):
         result = methods.solve(config.method, methods.Compressed.from_json(text), config.report.language)
-        facts = {**{k: manifest[k] for k in ("title", "job", "engine", "input", "fingerprint", "rows", "units", "arms")},
-                 "run_key": short, "resolved_from": manifest["run_key"], "code_version": code_version(),
-                 "created": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0,
-                 **{name: getattr(config.method, name, None) for name in ("alpha", "correction", "alternative", "control")},
-                 }  # fmt: skip
+        kept = ("title", "job", "engine", "input", "fingerprint", "rows", "units", "arms")
+        facts = {
+            **{name: manifest[name] for name in kept},
+            **_choices(config),
+            "run_key": short,
+            "resolved_from": manifest["run_key"],
+            "code_version": code_version(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+        }
         written = _write(target, config, result, text, facts)
     return _tracked(config, target, written, result, facts, silent)

@@ -44,7 +44,7 @@ def estimates_frame(rows: Iterable[Estimate]) -> pd.DataFrame:
     """Rows to the tidy table: always all columns, in order, numbers as float64, texts as str."""
     frame = pd.DataFrame([asdict(row) for row in rows], columns=list(ESTIMATE_COLUMNS))
     numbers = [name for name in ESTIMATE_COLUMNS if name not in TEXT_COLUMNS]
-    return frame.astype({name: "float64" for name in numbers} | {name: "object" for name in TEXT_COLUMNS})
+    return frame.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(TEXT_COLUMNS, "object"))
 
 
 @dataclass(frozen=True)

@@ -109,10 +109,18 @@ def write_text(path: str, text: str) -> None:
     _replace(path, lambda system, name: _write_bytes(system, name, text.encode("utf-8")))
 
 
+def arrow(frame: pd.DataFrame) -> pa.Table:
+    """A frame as an Arrow table in which NaN becomes NULL.
+
+    Parquet statistics leave NaN out, and an engine that trusts them reads a column of one value and NaNs as that
+    value throughout; NULLs are counted, so they are safe.
+    """
+    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+
+
 def write_frame(path: str, frame: pd.DataFrame) -> None:
     """A small table as one parquet file in the folder ``path``."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata(None)
+    table = arrow(frame)
     _replace(join(path, "part-00000.parquet"), lambda system, name: pq.write_table(table, name, filesystem=system))
 
 
@@ -134,8 +142,10 @@ def _replace(path: str, write: Any) -> None:
 
 
 def read_frame(path: str) -> pd.DataFrame:
+    """The table in the folder ``path``; NULL numbers come back as NaN."""
     system, name = _open(path)
-    return pq.read_table(name, filesystem=system).to_pandas()
+    frame: pd.DataFrame = pq.read_table(name, filesystem=system).to_pandas()
+    return frame
 
 
 def delete_folder(path: str) -> None:

@@ -256,9 +256,7 @@ def _matrix(table: pa.Table, skip: int) -> Array:
     return np.column_stack(columns)
 
 
-def _group_sums(
-    frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float], keys: tuple[str, ...]
-) -> DataFrame:
+def _group_sums(frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float], keys: tuple[str, ...]) -> DataFrame:
     centred = {name: f"c{i}" for i, name in enumerate(spec.columns)}
     groups = [col(name).alias(f"k{i}") for i, name in enumerate(keys)]
     columns = [(col(name).cast("double") - F.lit(centres[name])).alias(short) for name, short in centred.items()]

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from causal_spark.errors import ConfigError, RunError
 
 JAVA_VERSIONS = (17, 21, 25)
+CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 
 # Set where the session is ours to launch; elsewhere the cluster's owner decides.
 LAUNCH = {
@@ -72,7 +73,7 @@ def on_databricks() -> bool:
 
 def _existing() -> Engine | None:
     """The session that is already there, or that the environment describes."""
-    described = ("SPARK_REMOTE", "PYSPARK_GATEWAY_PORT", "SPARK_CONNECT_MODE_ENABLED", "DATABRICKS_RUNTIME_VERSION")
+    described = ("SPARK_REMOTE", "PYSPARK_GATEWAY_PORT", "DATABRICKS_RUNTIME_VERSION")
     active = SparkSession.getActiveSession()
     if active is None and not any(os.environ.get(name) for name in described):
         return None
@@ -106,6 +107,7 @@ def _sail() -> tuple[Engine, Any]:
     from pysail.spark import SparkConnectServer
 
     os.environ.setdefault("RUST_LOG", "error")
+    before = os.environ.get(CONNECT_MODE)
     server = SparkConnectServer(port=0)
     server.start(background=True)
     _, port = server.listening_address
@@ -115,6 +117,9 @@ def _sail() -> tuple[Engine, Any]:
     def stop() -> None:
         spark.stop()
         server.stop()
+        # pyspark sets this when a remote session is made; left there, no local session could start any more.
+        if before is None:
+            os.environ.pop(CONNECT_MODE, None)
 
     return Engine(spark, "sail", version), stop
 

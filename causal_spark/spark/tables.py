@@ -35,7 +35,9 @@ def read(engine: Engine, source: Source, role: str) -> DataFrame:
         columns = frame.columns
     except PySparkException as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError("table_unreadable", role=role, table=source.table, format=source.format, reason=reason) from error
+        raise ConfigError(
+            "table_unreadable", role=role, table=source.table, format=source.format, reason=reason
+        ) from error
     if not columns:
         raise ConfigError("table_not_found", role=role, table=source.table)
     return frame

@@ -19,6 +19,6 @@ def catalogue(language: str) -> dict[str, str]:
     return dict(yaml.safe_load(text))
 
 
-def say(key: str, language: str = "en", **values: object) -> str:
+def say(key: str, language: str = "en", /, **values: object) -> str:
     """The sentence ``key`` with its placeholders filled; an unknown key is a programming error."""
     return catalogue(language)[key].format(**values)

@@ -59,9 +59,10 @@ class Checks:
         if not any(found[name].nulls for name in (key, *others) if name):
             self.add("NULL_KEY", "pass", table, key, count=0)
 
-    def numbers(self, table: str, found: Ranges, metrics: Sequence[Metric], planned: Sequence[Block], fixed: bool) -> None:
+    def numbers(self, table: str, found: Ranges, planned: Sequence[Block]) -> None:
         """NULL policies, NaN, infinities, signs and 0/1 values of the metric columns."""
-        for metric, block in zip(metrics, planned, strict=True):
+        for block in planned:
+            metric = block.metric
             for source in metric.sources:
                 column = found[source]
                 if column.nulls and metric.nulls == "refuse":
@@ -107,7 +108,9 @@ class Checks:
         if same_arm:
             self.add("DUPLICATE_UNIT", "stop", "units", unit, count=same_arm, share=same_arm / max(keys.keys, 1))
         else:
-            self.add("DUPLICATE_UNIT", "pass", "units", unit, count=0, looked=f"{keys.keys:,}", part=_percent(keys.share))
+            self.add(
+                "DUPLICATE_UNIT", "pass", "units", unit, count=0, looked=f"{keys.keys:,}", part=_percent(keys.share)
+            )
 
     def split_units(self, unit: str, split: int, total: int, limit: float) -> None:
         share = split / max(total, 1)

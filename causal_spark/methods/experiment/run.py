@@ -8,7 +8,7 @@ from dataclasses import replace
 from pyspark.sql import DataFrame
 
 from causal_spark.errors import ConfigError
-from causal_spark.methods.experiment import prepare
+from causal_spark.methods.experiment import events, prepare
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.vocabulary import Experiment
@@ -52,15 +52,15 @@ def _from_events(
     named = next((metric.name for metric in method.metrics if metric.covariates), None)
     if named is not None:
         raise ConfigError("covariates_need_units", name=named)
-    as_of, arms = prepare.check_events(method, frames["exposures"], frames["events"], checks)
+    as_of, arms = events.check_events(method, frames["exposures"], frames["events"], checks)
     progress("prepare")
-    planned = prepare.plan_events(method)
-    pairs = prepare.event_pairs(method, frames["exposures"], frames["events"], planned.measures)
-    totals = prepare.unit_totals(method, pairs, planned, as_of)
+    planned = events.plan_events(method)
+    pairs = events.event_pairs(method, frames["exposures"], frames["events"], planned.measures)
+    totals = events.unit_totals(method, pairs, planned, as_of)
     staged = stage(engine, totals, scratch("units"))
-    table = prepare.events_to_units(method, staged, planned, arms, checks)
+    table = events.events_to_units(method, staged, planned, arms, checks)
     progress("compress")
     found = prepare.compress_units(method, table, checks)
     if method.by_day is None:
         return found
-    return replace(found, days=prepare.compress_days(method, pairs, staged, planned, arms, as_of))
+    return replace(found, days=events.compress_days(method, pairs, staged, planned, arms, as_of))

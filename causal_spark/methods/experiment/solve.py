@@ -145,7 +145,9 @@ class _Solver:
 
     def _empty(self, segment: str, block: plan.Block, contrast: _Contrast, note: str) -> list[Estimate]:
         label = "cuped" if len(block.parts) > 1 else self.label(block)
-        return [self._row(label, segment, block, contrast, term, None, math.nan, note) for term in ("difference", "lift")]
+        return [
+            self._row(label, segment, block, contrast, term, None, math.nan, note) for term in ("difference", "lift")
+        ]
 
     def label(self, block: plan.Block) -> str:
         """The name of the unadjusted method."""

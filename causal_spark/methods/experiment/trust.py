@@ -29,7 +29,7 @@ class Cells:
     method: Experiment
 
     def segments(self) -> list[str]:
-        """"all", then every segment value, suppressed ones included, in order."""
+        """ "all", then every segment value, suppressed ones included, in order."""
         grouped, arm = self.compressed.moments, self.compressed.facts["arm"]
         found = {self._label(dict(zip(grouped.by, key, strict=True)), arm) for key in grouped.cells}
         return ["all", *sorted((found | set(self.compressed.facts["suppressed"])) - {"all"})]
@@ -161,7 +161,9 @@ def pre_period(cells: Cells, checks: Checks) -> list[dict[str, Any]]:
     for row, p in zip(rows, adjust([row["p_value"] for row in rows], "holm"), strict=True):
         row |= {"p_adjusted": float(p), "flagged": bool(p < method.srm_alpha)}
         if row["flagged"]:
-            checks.add("PRE_PERIOD_BIAS", "warn", column=row["outcome"], p=_p(row["p_adjusted"]), contrast=row["contrast"])
+            checks.add(
+                "PRE_PERIOD_BIAS", "warn", column=row["outcome"], p=_p(row["p_adjusted"]), contrast=row["contrast"]
+            )
     if rows and not any(row["flagged"] for row in rows):
         checks.add("PRE_PERIOD_BIAS", "pass", tests=len(rows))
     return rows

@@ -13,6 +13,7 @@ from causal_spark.errors import ConfigError
 
 Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", "retention"]
 BINARY = ("proportion", "conversion", "retention")
+POSITIVE = "a whole number of 1 or more"
 NON_NEGATIVE = ("count", "revenue", "proportion", "conversion", "retention")
 
 
@@ -63,7 +64,9 @@ class Metric:
         if self.winsorize is not None and (not 0 < self.winsorize < 1 or self.kind in BINARY):
             raise ConfigError("bad_winsorize", where=where, got=self.winsorize)
         if self.scale < 1:
-            raise ConfigError("bad_number", where=f"{where}.scale", got=self.scale, expected="a whole number of 1 or more")
+            raise ConfigError(
+                "bad_number", where=f"{where}.scale", got=self.scale, expected="a whole number of 1 or more"
+            )
         if self.days is not None and not (len(self.days) == 2 and 0 <= self.days[0] < self.days[1]):
             raise ConfigError("bad_days", where=where, got=list(self.days))
         if self.kind == "retention" and self.days is None:
@@ -137,7 +140,9 @@ class Experiment:
         for key in ("window_days", "pre_days", "by_day", "min_segment"):
             number = getattr(self, key)
             if number is not None and number < 1:
-                raise ConfigError("bad_number", where=f"method.{key}", got=number, expected="a whole number of 1 or more")
+                raise ConfigError(
+                    "bad_number", where=f"method.{key}", got=number, expected="a whole number of 1 or more"
+                )
         if self.control in self.holdouts:
             raise ConfigError("control_is_holdout", control=self.control)
         if self.shares is not None:
@@ -166,7 +171,7 @@ class Experiment:
         return round(moment.timestamp() * 1e6)
 
     def arms(self, found: tuple[str, ...]) -> dict[str, float]:
-        """The arms in the test with their planned shares, summing to 1, control first. ``found``: labels in the data."""
+        """The arms in the test with their planned shares, summing to 1, control first; ``found``: labels in the data."""
         shares = dict(self.shares) if self.shares is not None else dict.fromkeys(sorted(found), 1.0)
         kept = {arm: share for arm, share in shares.items() if arm not in self.holdouts}
         if self.control not in kept:

@@ -1,0 +1,195 @@
+"""Exposures and events on the cluster: gate, then one shuffle to a staged unit table, then effects by day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from causal_spark.errors import ConfigError
+from causal_spark.methods.experiment import plan
+from causal_spark.methods.experiment.checks import Checks
+from causal_spark.methods.experiment.prepare import UnitTable, found_arms
+from causal_spark.methods.experiment.vocabulary import Experiment, Metric, RatioOf
+from causal_spark.spark import gate, units
+from causal_spark.spark.compress import MomentsSpec, compress, label
+from causal_spark.spark.tables import require, require_numbers
+from causal_spark.statistics import Grouped, Moments
+from causal_spark.statistics.grouped import BLOCK
+
+
+def check_events(
+    method: Experiment, exposures: DataFrame, events: DataFrame, checks: Checks
+) -> tuple[int, Mapping[str, float]]:
+    """The gate of exposures and events. Returns ``as_of`` in microseconds and the planned shares of the arms."""
+    if method.time is None:
+        raise ConfigError("missing_key", where="method", key="time")
+    if method.cluster is not None:
+        raise ConfigError("cluster_needs_units")
+    require(
+        exposures,
+        [method.unit, method.arm, method.time, *method.segments, *(f.column for f in method.where)],
+        "exposures",
+    )
+    amounts = _amounts(method)
+    filters = [f.column for m in method.metrics for f in (*m.where, *m.numerator_where, *m.denominator_where)]
+    identity = [method.event_id] if method.event_id else []
+    require(events, [method.unit, method.time, *filters, *identity], "events")
+    require_numbers(events, amounts, "events")
+    shown = gate.ranges(exposures, [method.unit, method.arm, method.time])
+    happened = gate.ranges(events, [method.unit, method.time, *amounts], nan=amounts)
+    checks.empty("exposures", shown[""].n)
+    checks.empty("events", happened[""].n)
+    checks.null_keys("exposures", shown, method.unit, method.arm, method.time)
+    checks.null_keys("events", happened, method.unit, method.time)
+    checks.refuse()
+    latest = happened[method.time].high
+    given = method.as_of_micros()
+    as_of = given if given is not None else int(max(latest or 0, shown[method.time].high or 0)) + 1
+    checks.future("exposures", shown[method.time].high, as_of)
+    checks.future("events", latest, as_of)
+    checks.amounts(happened, method.metrics)
+    checks.refuse()
+    arms = method.arms(()) if method.shares is not None else found_arms(method, exposures, checks)
+    return as_of, arms
+
+
+def _amounts(method: Experiment) -> list[str]:
+    """Event columns whose values are summed."""
+    summed = [source for m in method.metrics if not m.binary for source in m.sources if source != "*"]
+    return list(dict.fromkeys(summed))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Metrics on events: the measures of a unit, and the same metrics rewritten on the unit table."""
+
+    measures: tuple[units.Measure, ...]
+    metrics: tuple[Metric, ...]
+
+
+def plan_events(method: Experiment) -> Plan:
+    """Each metric as one or two measures after exposure, and the same before it as covariate."""
+    measures: list[units.Measure] = []
+    metrics = []
+    for metric in method.metrics:
+        after = [_measure(method, metric, i) for i in range(len(metric.sources) or 1)]
+        before = [_before(method.pre_days, m) for m in after] if method.pre_days and not metric.days else []
+        measures += [*after, *before]
+        metrics.append(_rewritten(metric, [m.name for m in after], [m.name for m in before]))
+    return Plan(tuple(measures), tuple(metrics))
+
+
+def _measure(method: Experiment, metric: Metric, place: int) -> units.Measure:
+    start, stop = (metric.days[0], metric.days[1]) if metric.days else (0, method.window_days)
+    filters = metric.where
+    name = metric.name
+    if metric.kind == "ratio":
+        filters = (*filters, *(metric.numerator_where if place == 0 else metric.denominator_where))
+        name = f"{metric.name} {('numerator', 'denominator')[place]}"
+    source = metric.sources[place] if metric.sources else "*"
+    counted = source == "*" or metric.kind == "count"
+    return units.Measure(
+        name,
+        None if counted or metric.binary else source,
+        start * units.DAY,
+        None if stop is None else stop * units.DAY,
+        filters,
+        any=metric.binary,
+        scale=1 if counted or metric.binary else metric.scale,
+        mature=None if stop is None else stop * units.DAY,
+    )
+
+
+def _before(days: int, measure: units.Measure) -> units.Measure:
+    return replace(measure, name=f"{measure.name} before", start=-days * units.DAY, stop=0, mature=None)
+
+
+def _rewritten(metric: Metric, after: Sequence[str], before: Sequence[str]) -> Metric:
+    """The metric on the unit table: units that are not mature are NULL there and leave it."""
+    covariates: tuple[Any, ...] = ()
+    if before:
+        covariates = (RatioOf(*before),) if metric.kind == "ratio" else (before[0],)
+    outcome = {"numerator": after[0], "denominator": after[1]} if metric.kind == "ratio" else {"value": after[0]}
+    spent: dict[str, Any] = {"where": (), "numerator_where": (), "denominator_where": ()}
+    changes: dict[str, Any] = {**outcome, **spent, "covariates": covariates, "nulls": "drop"}
+    return replace(metric, **changes, days=metric.days if metric.kind == "retention" else None)
+
+
+def event_pairs(
+    method: Experiment, exposures: DataFrame, events: DataFrame, measures: Sequence[units.Measure]
+) -> DataFrame:
+    """Units with their events, joined on the unit."""
+    assert method.time is not None
+    chosen = units.condition(method.where)
+    shown = exposures if chosen is None else exposures.where(chosen)
+    first = units.first_exposures(shown, method.unit, method.arm, method.time, _carried(method))
+    used = [m.column for m in measures if m.column] + [f.column for m in measures for f in m.filters]
+    happened = events.dropDuplicates([method.event_id]) if method.event_id else events
+    return units.joined(first, happened, method.unit, method.time, list(dict.fromkeys(used)))
+
+
+def unit_totals(method: Experiment, pairs: DataFrame, planned: Plan, as_of: int) -> DataFrame:
+    """The unit table of the events, in fixed-point integers: what is staged."""
+    return units.totals(pairs, planned.measures, list(_carried(method)), as_of)
+
+
+def _carried(method: Experiment) -> dict[str, str]:
+    return {segment: segment for segment in method.segments}
+
+
+def events_to_units(
+    method: Experiment, staged: DataFrame, planned: Plan, arms: Mapping[str, float], checks: Checks
+) -> UnitTable:
+    """The staged unit table as metrics read it: split units counted and left out, integers back in their units."""
+    counted = staged.agg(
+        F.count(F.lit(1)).alias("units"),
+        F.sum(F.when(F.col(units.SPLIT), 1).otherwise(0)).alias("split"),
+        F.sum(units.EVENTS).alias("events"),
+        F.sum(units.BEFORE).alias("before"),
+    ).toArrow().to_pylist()[0]  # fmt: skip
+    checks.split_units(method.unit, int(counted["split"] or 0), int(counted["units"]), method.max_split)
+    checks.events_before(int(counted["before"] or 0), int(counted["events"] or 0))
+    checks.refuse()
+    frame = units.decimals(staged.where(~F.col(units.SPLIT)), planned.measures)
+    columns = [column.source for block in plan.blocks(planned.metrics) for column in block.columns]
+    found = gate.ranges(frame, list(dict.fromkeys(columns)))
+    return UnitTable(
+        frame, planned.metrics, units.UNIT, units.ARM, found, arms, {"events": int(counted["events"] or 0)}
+    )
+
+
+def compress_days(
+    method: Experiment, pairs: DataFrame, staged: DataFrame, planned: Plan, arms: Mapping[str, float], as_of: int
+) -> Grouped:
+    """Moments by arm and day since exposure over units whose day is over; units without events that day are zeros."""
+    days = method.by_day or 0
+    whole = [replace(m, start=0, stop=None, mature=None) for m in planned.measures if m.start == 0]
+    known = {m.name for m in whole}
+    blocks = {}
+    for block in plan.blocks(planned.metrics):
+        columns = tuple(dict.fromkeys(c.source for c in block.parts[0].columns))
+        if known.issuperset(columns):
+            blocks[block.metric.name] = columns
+    active = units.decimals(units.daily(pairs.where(~F.col(units.SPLIT)), whole, days, as_of), whole)
+    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, "day")))
+    grown = _units_by_age(staged, days, as_of)
+    cells: dict[tuple[str | None, ...], Moments] = {}
+    for arm in arms:
+        for day in range(days):
+            at_risk = sum(n for (label_, age), n in grown.items() if label_ == arm and age > day)
+            for name, columns in blocks.items():
+                seen = found.cells.get((arm, str(day), name), Moments.empty(columns))
+                cells[(arm, str(day), name)] = seen + Moments.constant(columns, at_risk - seen.n)
+    return Grouped((units.ARM, "day", BLOCK), cells)
+
+
+def _units_by_age(staged: DataFrame, days: int, as_of: int) -> dict[tuple[str, int], int]:
+    """Units by arm and whole days since exposure, ages past ``days`` counted as ``days``."""
+    age = F.floor((F.lit(as_of) - F.col(units.EXPOSED)) / F.lit(units.DAY))
+    rows = staged.where(~F.col(units.SPLIT)).select(units.ARM, F.least(age, F.lit(days)).cast("bigint").alias("age"))
+    table = rows.groupBy(units.ARM, "age").agg(F.count(F.lit(1)).alias("n")).toArrow()
+    return {(label(row[units.ARM]), int(row["age"])): int(row["n"]) for row in table.to_pylist()}

@@ -1,0 +1,159 @@
+"""The rows of ``estimates`` put together: one effect per metric, segment and contrast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from causal_spark.report import numbers
+from causal_spark.results import Result
+
+EVERYONE = "all"
+UNITS = {"proportion": "points"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row of ``estimates``, as numbers."""
+
+    method: str
+    estimate: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+    p_adjusted: float = math.nan
+    n: float = math.nan
+    note: str = ""
+
+    @property
+    def known(self) -> bool:
+        """True if there is a finite estimate."""
+        return math.isfinite(self.estimate)
+
+    @property
+    def p(self) -> float:
+        """The p-value that decides: corrected where there is a correction."""
+        return self.p_value if math.isnan(self.p_adjusted) else self.p_adjusted
+
+
+NOTHING = Change("")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect on one metric: absolute, relative, and the same without adjustment where there is one.
+
+    ``moved`` is -1, 0 or 1: the direction of a change that is significant after correction.
+    ``hinted`` is True when only the uncorrected test is significant.
+    """
+
+    outcome: str
+    segment: str
+    contrast: str
+    kind: str
+    role: str
+    difference: Change
+    lift: Change
+    raw_difference: Change
+    raw_lift: Change
+    moved: int = 0
+    hinted: bool = False
+
+    @property
+    def main(self) -> Change:
+        """The row that carries the test: the difference, or the lift where there is no difference."""
+        return self.difference if self.difference.method else self.lift
+
+    @property
+    def unit(self) -> str:
+        """How an absolute difference is written: ``points`` for proportions, else ``number``."""
+        return UNITS.get(self.kind, "number")
+
+    @property
+    def note(self) -> str:
+        """Why something is missing."""
+        return self.difference.note if not self.difference.known else self.lift.note
+
+
+def table_of(result: Result, name: str) -> pd.DataFrame:
+    """A diagnostic table, or an empty frame if the job did not make it."""
+    frame = result.diagnostics.get(name)
+    return pd.DataFrame() if frame is None else frame
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries, in order."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def metric_facts(result: Result) -> dict[str, dict[str, Any]]:
+    """Metric name to its row of the ``metrics`` table."""
+    return {str(row.get("outcome")): row for row in records(table_of(result, "metrics"))}
+
+
+def alpha_of(result: Result, facts: Mapping[str, Any]) -> float:
+    """The significance level: from the facts, else from the level of the intervals, else 0.05."""
+    alpha = numbers.as_float(facts.get("alpha"))
+    if math.isfinite(alpha):
+        return alpha
+    levels = result.estimates["conf_level"].dropna()
+    return round(1.0 - float(levels.iloc[0]), 12) if len(levels) else 0.05
+
+
+def effects(result: Result, facts: Mapping[str, Any]) -> list[Effect]:
+    """All effects in the order of ``estimates``; those of a run that is not trusted never count as moved."""
+    groups: dict[tuple[str, str, str], dict[str, list[Change]]] = {}
+    for row in records(result.estimates):
+        key = (str(row["outcome"]), str(row["segment"]), str(row["contrast"]))
+        groups.setdefault(key, {}).setdefault(str(row["term"]), []).append(_change(row))
+    known, alpha = metric_facts(result), alpha_of(result, facts)
+    found = []
+    for (outcome, segment, contrast), terms in groups.items():
+        about = known.get(outcome, {})
+        kind, role = str(about.get("kind", "")), str(about.get("role", "success"))
+        difference, raw_difference = _main_and_twin(terms.get("difference", []))
+        lift, raw_lift = _main_and_twin(terms.get("lift", []))
+        effect = Effect(outcome, segment, contrast, kind, role, difference, lift, raw_difference, raw_lift)
+        found.append(_judged(effect, alpha) if result.trusted else effect)
+    return found
+
+
+def _change(row: Mapping[str, Any]) -> Change:
+    names = {"estimate": "estimate", "low": "conf_low", "high": "conf_high", "n": "n"}
+    names |= {"p_value": "p_value", "p_adjusted": "p_adjusted"}
+    values = {field: numbers.as_float(row[name]) for field, name in names.items()}
+    return Change(method=str(row["method"]), note=str(row["note"] or ""), **values)
+
+
+def _main_and_twin(rows: list[Change]) -> tuple[Change, Change]:
+    """The primary row and its unadjusted twin: the primary is corrected, or says ``cuped``, or comes first."""
+    if len(rows) < 2:
+        return (rows[0] if rows else NOTHING), NOTHING
+    corrected = [row for row in rows if math.isfinite(row.p_adjusted)]
+    adjusted = [row for row in rows if "cuped" in row.method]
+    main = (corrected or adjusted or rows)[0]
+    return main, next(row for row in rows if row is not main)
+
+
+def _judged(effect: Effect, alpha: float) -> Effect:
+    main = effect.main
+    if not main.known or math.isnan(main.p):
+        return effect
+    direction = (main.estimate > 0) - (main.estimate < 0)
+    if main.p <= alpha:
+        return replace(effect, moved=direction)
+    return replace(effect, hinted=main.p_value <= alpha)
+
+
+def overall(every: list[Effect]) -> list[Effect]:
+    """The effects on everyone."""
+    return [effect for effect in every if effect.segment == EVERYONE]
+
+
+def by_segment(every: list[Effect]) -> list[Effect]:
+    """The effects within segments."""
+    return [effect for effect in every if effect.segment != EVERYONE]

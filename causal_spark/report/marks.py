@@ -1,0 +1,113 @@
+"""Estimates with intervals on an axis around zero: the marks, the range, the ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causal_spark.report import canvas, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TONES = {"up": canvas.UP, "down": canvas.DOWN, "alarm": canvas.ALARM}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An estimate with its interval; ``tone``: ``up``, ``down``, ``alarm`` or empty for not significant."""
+
+    estimate: float
+    low: float = math.nan
+    high: float = math.nan
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the ticks of an axis are written: times ``factor``, then ``suffix``."""
+
+    factor: float = 1.0
+    suffix: str = ""
+
+
+PERCENT = Scale(100.0, "%")
+PLAIN = Scale()
+
+
+def colour_of(mark: Mark) -> str:
+    """The colour of a mark; muted if it is not significant."""
+    return TONES.get(mark.tone, canvas.MUTED)
+
+
+def range_of(marks: Sequence[Mark]) -> tuple[float, float]:
+    """The ends of the axis: all of the intervals, unless a few would crush the others; zero is always inside."""
+    ends = [(v, mark) for mark in marks for v in (mark.estimate, mark.low, mark.high) if math.isfinite(v)]
+    reach = [max(abs(v) for v, owner in ends if owner is mark) for mark in marks if any(o is mark for _, o in ends)]
+    if not reach or max(reach) == 0:
+        return -0.01, 0.01
+    usual = float(np.median([size for size in reach if size > 0]))
+    middle = max([abs(mark.estimate) for mark in marks if math.isfinite(mark.estimate)] + [0.0])
+    limit = max(12.0 * usual, min(1.15 * middle, 60.0 * usual))
+    low = max(-limit, min(0.0, *(v for v, _ in ends), 0.0))
+    high = min(limit, max(0.0, *(v for v, _ in ends), 0.0))
+    room = 0.12 * (high - low)
+    return min(low - room / 2, -room), max(high + room / 2, room)
+
+
+def ticks(axis: Any, positions: Sequence[float], scale: Scale) -> None:
+    """Fixed ticks with as many digits as their step needs, and no sign on zero."""
+    step = abs(positions[-1] - positions[-2]) * scale.factor if len(positions) > 1 else 1.0
+    places = next((d for d in range(9) if abs(round(step, d) - step) <= 1e-9 * step), 2)
+    texts = [numbers.plain(round(float(value) * scale.factor, 12), places, True) for value in positions]
+    axis.set_ticks(list(positions), [text + scale.suffix for text in texts])
+
+
+def _round_positions(low: float, high: float, many: int) -> list[float]:
+    """At most about ``many`` round positions with zero among them, away from the ends of the axis."""
+    least = (high - low) / many
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(size for size in (1.0, 2.0, 5.0, 10.0) if size * power >= least * (1 - 1e-12)) * power
+    edge = 0.06 * (high - low)
+    first, last = math.ceil((low + edge) / step), math.floor((high - edge) / step)
+    return [step * k for k in range(min(first, 0), max(last, 0) + 1)]
+
+
+def frame(axes: Axes, span: tuple[float, float], rows: int, scale: Scale, label: str, many: int = 8) -> None:
+    """A horizontal axis around zero for so many rows, the first on top."""
+    axes.set_xlim(*span)
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.grid(axis="x", color=canvas.GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.axvline(0, color=canvas.MUTED, linewidth=0.9)
+    ticks(axes.xaxis, _round_positions(*span, many), scale)
+    axes.set_xlabel(label, color=canvas.MUTED, fontsize=canvas.TEXT - 0.4)
+
+
+def interval(axes: Axes, y: float, mark: Mark, span: tuple[float, float], hollow: bool = False) -> None:
+    """A bar with a dot; an end beyond the axis becomes an arrow; a missing estimate becomes a cross on zero."""
+    colour = canvas.FAINT if hollow or not mark.tone else colour_of(mark)
+    if not math.isfinite(mark.estimate):
+        if not hollow:
+            axes.plot([0], [y], marker="x", color=canvas.MUTED, markersize=5, markeredgewidth=1.2)
+        return
+    low, high = _end(mark.low, mark.estimate), _end(mark.high, mark.estimate)
+    style: dict[str, Any] = {"color": colour, "linewidth": 1.1 if hollow else 1.9, "solid_capstyle": "butt"}
+    axes.plot([min(max(end, span[0]), span[1]) for end in (low, high)], [y, y], **style)
+    tip: dict[str, Any] = {"color": colour, "markersize": 4.5, "clip_on": False}
+    if low < span[0]:
+        axes.plot([span[0]], [y], marker="<", **tip)
+    if high > span[1]:
+        axes.plot([span[1]], [y], marker=">", **tip)
+    if span[0] <= mark.estimate <= span[1]:
+        face = "white" if hollow else colour
+        axes.plot([mark.estimate], [y], "o", color=colour, markersize=3.8 if hollow else 5.2, markerfacecolor=face)
+
+
+def _end(value: float, estimate: float) -> float:
+    return estimate if math.isnan(value) else value

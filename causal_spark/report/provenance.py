@@ -1,0 +1,124 @@
+"""The end of every page: what has to be true, how it was computed, and the words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from causal_spark.report import numbers
+from causal_spark.report.effects import records, table_of
+from causal_spark.report.parts import Cell, Column, Lines, Section, Table, Terms, clip, table
+from causal_spark.report.phrases import Phrases
+from causal_spark.results import Result
+
+ASSUMPTIONS = ("random", "interference", "measured", "fixed", "large")
+WORDS = ("lift", "pp", "interval", "p", "corrected", "guardrail", "srm")
+COUNTED = ("rows", "units")
+FACTS = (
+    "created", "job", "input", "rows", "units", "arms", "control", "methods", "alpha", "alternative",
+    "correction", "engine", "versions", "code_version", "seconds", "run_key",
+)  # fmt: skip
+
+
+def subtitle(facts: Mapping[str, Any]) -> str:
+    """One line under the title: the input, the arms, the time."""
+    parts = [clip(facts.get("input"), 120), as_text(facts.get("arms"), " \u00b7 "), moment(facts.get("created"))]
+    return "  |  ".join(part for part in parts if part)
+
+
+def moment(value: object) -> str:
+    """``2026-03-01T09:30:00+00:00`` to ``2026-03-01 09:30 UTC``; anything else as it is."""
+    text = clip(value, 40)
+    if len(text) >= 16 and text[10] == "T" and text.endswith(("Z", "+00:00")):
+        return f"{text[:10]} {text[11:16]} UTC"
+    return text
+
+
+def as_text(value: object, separator: str = ", ") -> str:
+    """A fact of any shape as one line; missing and NaN are empty."""
+    if isinstance(value, Mapping):
+        return separator.join(f"{clip(key, 60)} {clip(part, 60)}".strip() for key, part in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return separator.join(clip(part, 80) for part in value)
+    if isinstance(value, float):
+        return "" if value != value else numbers.plain(value)
+    return clip(value)
+
+
+def closing(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> list[Section | None]:
+    """The last sections of an experiment."""
+    return [
+        notes(phrases, result),
+        _assumptions(phrases, result),
+        computed(phrases, result, facts),
+        _words(phrases, result),
+    ]
+
+
+def notes(phrases: Phrases, result: Result) -> Section | None:
+    """What the job noted, and the missing values it met."""
+    missing = _nulls_table(phrases, result)
+    blocks: list[Lines | Table] = [Lines([clip(note) for note in result.notes])] if result.notes else []
+    blocks += [missing] if missing else []
+    return Section(phrases("s_notes"), "", tuple(blocks)) if blocks else None
+
+
+def _nulls_table(phrases: Phrases, result: Result) -> Table | None:
+    rows = [
+        [
+            Cell(clip(row.get("outcome"), 80)),
+            Cell(clip(row.get("column"), 80)),
+            Cell(phrases.name("policy", clip(row.get("policy"), 40))),
+            Cell(numbers.count(row.get("nulls"))),
+            Cell(numbers.count(row.get("rows"))),
+        ]
+        for row in records(table_of(result, "nulls"))
+    ]
+    columns = [Column(phrases("c_" + key)) for key in ("metric", "column", "policy")]
+    columns += [Column(phrases("c_" + key), "right") for key in ("nulls", "count")]
+    return table(phrases, columns, rows, phrases("fold_nulls")) if rows else None
+
+
+def _adjusted(result: Result) -> bool:
+    return (
+        bool(result.estimates["method"].astype(str).str.contains("cuped").any()) or len(table_of(result, "cuped")) > 0
+    )
+
+
+def _assumptions(phrases: Phrases, result: Result) -> Section:
+    keys = [*ASSUMPTIONS, *(["cuped"] if _adjusted(result) else [])]
+    lines = Lines([phrases("assume_" + key) for key in keys])
+    return Section(phrases("s_assumptions"), phrases("s_assumptions_lead"), (lines,))
+
+
+def computed(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> Section | None:
+    """How the numbers came about, as far as the facts say."""
+    pairs = [(phrases("fact_" + key), _fact(phrases, result, facts, key)) for key in FACTS]
+    known = [(name, text) for name, text in pairs if text and text != numbers.DASH]
+    return Section(phrases("s_computed"), "", (Terms(known, compact=True),)) if known else None
+
+
+def _fact(phrases: Phrases, result: Result, facts: Mapping[str, Any], key: str) -> str:
+    value = facts.get(key)
+    if key == "methods":
+        used: Sequence[str] = list(dict.fromkeys(result.estimates["method"].astype(str)))
+        return phrases.listed(clip(phrases.name("method", name), 60) for name in used[:12])
+    if value is None:
+        return ""
+    if key in COUNTED:
+        return numbers.count(value)
+    if key in ("alternative", "correction"):
+        return clip(phrases.name(key, value), 60)
+    shown = {"created": moment, "seconds": numbers.seconds, "alpha": _alpha}.get(key)
+    return shown(value) if shown else as_text(value, " \u00b7 " if key == "versions" else ", ")
+
+
+def _alpha(value: object) -> str:
+    number = numbers.as_float(value)
+    return "" if number != number else f"{number:g}"
+
+
+def _words(phrases: Phrases, result: Result) -> Section:
+    keys = [*WORDS, *(["cuped"] if _adjusted(result) else [])]
+    pairs = [(phrases(f"word_{key}"), phrases(f"word_{key}_is")) for key in keys]
+    return Section(phrases("s_glossary"), "", (Terms(pairs),))
