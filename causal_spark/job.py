@@ -16,9 +16,11 @@ from importlib.resources.abc import Traversable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from causal_spark import __version__, storage
 from causal_spark.config import RunConfig, run_config
-from causal_spark.errors import CausalSparkError, ConfigError, RunError
+from causal_spark.errors import CausalSparkError, ConfigError
 from causal_spark.outputs import RunFolder, manifest_text, read_manifest
 from causal_spark.results import Result
 
@@ -90,6 +92,7 @@ def run(data: Mapping[str, Any], job: str, engine: str | None = None, progress: 
 
 def _run(engine: Engine, config: RunConfig, progress: Progress) -> Outcome:
     from causal_spark.spark import tables
+    from causal_spark.spark.session import engine_errors
 
     started = time.monotonic()
     methods = family(config.job)
@@ -105,7 +108,7 @@ def _run(engine: Engine, config: RunConfig, progress: Progress) -> Outcome:
         return _track_again(config, target, done, progress)
     with _abandoned_on_error(target):
         compress = importlib.import_module(JOBS[config.job] + ".run").compress
-        with _engine_errors():
+        with engine_errors():
             compressed = compress(engine, config.method, frames, target.scratch, progress, config.report.language)
         progress("solve")
         result = methods.solve(config.method, compressed, config.report.language)
@@ -164,17 +167,6 @@ def _abandoned_on_error(target: Any) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _engine_errors() -> Iterator[None]:
-    """An error of the engine as one sentence; the whole of it stays its cause."""
-    from pyspark.errors import PySparkException
-
-    try:
-        yield
-    except PySparkException as error:
-        raise RunError("engine_failed", reason=" ".join(str(error).split())[:400]) from error
-
-
 def _facts(config: RunConfig, key: str, prints: Mapping[str, str], found: Mapping[str, Any], engine: str,
            started: float) -> dict[str, Any]:  # fmt: skip
     """What the report and the manifest say of how the numbers came about."""
@@ -213,6 +205,7 @@ def _write(target: Any, config: RunConfig, result: Result, statistics: str, fact
         "method": asdict(config.method),
         "language": config.report.language,
         "tracking": {"uri": None, "experiment": config.tracking.experiment, "run_name": config.tracking.run_name},
+        "path": config.output.path or config.output.table,
         "tables": ["estimates", *result.diagnostics],
         "mlflow_run": None,
     }
@@ -232,8 +225,8 @@ def _tracked(config: RunConfig, target: Any, manifest: dict[str, Any], result: R
 
     artifacts = {name: target.read(name) for name in ("report.html", "statistics.json")}
     artifacts |= figures(result, facts, config.report.language)
-    artifacts |= {f"{name}.csv": frame.to_csv(index=False) for name, frame in result.diagnostics.items()}
-    artifacts["estimates.csv"] = result.estimates.to_csv(index=False)
+    tables = {"estimates": result.estimates, **result.diagnostics}
+    artifacts |= {f"{name}.csv": _csv(frame) for name, frame in tables.items()}
     dataset = {"name": facts["title"], "source": facts["input"], "digest": facts["fingerprint"]}
     tags = {"engine": facts["engine"], "code_version": facts["code_version"], "run_key": facts["run_key"],
             "trusted": str(result.trusted).lower(), "input": facts["input"]}  # fmt: skip
@@ -245,6 +238,15 @@ def _tracked(config: RunConfig, target: Any, manifest: dict[str, Any], result: R
     manifest = {**manifest, "mlflow_run": run_id}
     target.amend(manifest)
     return Outcome(manifest, result)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """CSV whose texts no spreadsheet takes for a formula."""
+
+    def safe(value: object) -> object:
+        return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
+
+    return frame.map(safe).to_csv(index=False)
 
 
 def _params(config: RunConfig) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -137,9 +138,10 @@ def _gamma_laplace(rate: Floats, shape: float) -> Floats:
     return np.asarray((1.0 + rate / shape) ** -shape)
 
 
+@cache
 def _beta_nodes(first: float, second: float) -> tuple[Floats, Floats]:
     """Nodes in (0, 1) and weights that integrate smooth functions against the Beta(first, second) density."""
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = np.polynomial.legendre.leggauss(100)
     nodes = 0.5 * (nodes + 1.0)
     density = weights * nodes ** (first - 1.0) * (1.0 - nodes) ** (second - 1.0)
     return nodes, density / density.sum()

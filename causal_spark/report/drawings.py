@@ -65,7 +65,7 @@ def effects_figure(phrases: Phrases, every: Sequence[Effect]) -> Figure | None:
     ]
     words = (phrases.plain("legend_adjusted"), phrases.plain("legend_raw")) if twins else ()
     svg = figures.forest(rows, name="effects", axis=phrases.plain("axis_lift"), legend=words)
-    captions: list[str] = [] if several else [phrases("cap_effects", contrast=clip(shown[0].contrast, 80)) + "."]
+    captions: list[str] = [] if several else [phrases("cap_effects", contrast=clip(shown[0].contrast, 80))]
     captions += [phrases("cap_effects_twin")] if twins else []
     captions += [_missing(phrases, [row.mark for row in rows])]
     if len(rows) > figures.MAX_FOREST_ROWS:

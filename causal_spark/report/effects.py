@@ -97,11 +97,9 @@ def metric_facts(result: Result) -> dict[str, dict[str, Any]]:
 
 def alpha_of(result: Result, facts: Mapping[str, Any]) -> float:
     """The significance level: from the facts, else from the level of the intervals, else 0.05."""
-    alpha = numbers.as_float(facts.get("alpha"))
-    if math.isfinite(alpha):
-        return alpha
-    levels = result.estimates["conf_level"].dropna()
-    return round(1.0 - float(levels.iloc[0]), 12) if len(levels) else 0.05
+    levels = result.estimates["conf_level"].dropna().tolist()[:1]
+    asked = [numbers.as_float(facts.get("alpha")), *(round(1.0 - level, 12) for level in levels)]
+    return next((alpha for alpha in asked if 0 < alpha < 1), 0.05)
 
 
 def effects(result: Result, facts: Mapping[str, Any]) -> list[Effect]:

@@ -59,24 +59,25 @@ def forest(
     """A forest plot. ``legend`` holds the words for the main mark and its twin; open ends get an arrow."""
     shown = list(rows)[:MAX_FOREST_ROWS]
     with canvas.surface(name):
-        labels = [canvas.clean(row.label) for row in shown]
-        subs = [canvas.clean(row.sub) for row in shown]
-        widths = [max([canvas.inches(text) for text in texts] + [0.0]) for texts in (labels, subs)]
+        labels = [canvas.clean(row.label, 18 if row.sub else 30) for row in shown]
+        subs = [canvas.clean(row.sub, 23) for row in shown]
+        texts = [canvas.clean(row.text, 24) for row in shown]
+        widths = [max([canvas.inches(text) for text in column] + [0.0]) for column in (labels, subs)]
         left = widths[0] + (widths[1] + 0.25 if widths[1] else 0.0) + 0.25
-        right = max([canvas.inches(row.text) for row in shown] + [0.0]) + 0.25
+        right = max([canvas.inches(text) for text in texts] + [0.0]) + 0.25
         height, foot, head = ROW * max(1, len(shown)), 0.42, 0.3 if legend else 0.1
         figure = canvas.blank(height + foot + head)
         axes = canvas.place(figure, left, foot, canvas.WIDTH - left - right, height)
         span = range_of([mark for row in shown for mark in (row.mark, row.twin) if mark])
         frame(axes, span, len(shown), scale, axis)
-        for index, (row, label, sub) in enumerate(zip(shown, labels, subs, strict=True)):
+        for index, (row, label, sub, text) in enumerate(zip(shown, labels, subs, texts, strict=True)):
             y = foot + height - (index + 0.5) * ROW
             repeated = index > 0 and shown[index - 1].label == row.label
             if not repeated:
-                canvas.write(figure, 0.0, y, label, fontweight="bold" if row.sub else "normal")
+                canvas.write(figure, 0.0, y, label, fontweight="bold")
                 _rule(figure, y + ROW / 2, index)
             canvas.write(figure, widths[0] + 0.25, y, sub, color=canvas.MUTED)
-            canvas.write(figure, canvas.WIDTH, y, row.text, ha="right", color=colour_of(row.mark))
+            canvas.write(figure, canvas.WIDTH, y, text, ha="right", color=colour_of(row.mark))
             interval(axes, index - (0.16 if row.twin else 0.0), row.mark, span)
             if row.twin:
                 interval(axes, index + 0.2, row.twin, span, hollow=True)
@@ -183,16 +184,17 @@ def _panel(axes: Axes, bands: Sequence[Band], colours: dict[str, str], scale: Sc
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     inside = [v for v in MaxNLocator(4).tick_values(bottom - room, top + room) if bottom - room <= v <= top + room]
     ticks(axes.yaxis, inside, scale)
-    axes.set_xlabel(axis, color=canvas.MUTED, fontsize=canvas.TEXT - 0.4)
+    axes.set_xlabel(canvas.clean(axis), color=canvas.MUTED, fontsize=canvas.TEXT - 0.4)
 
 
 def shares(rows: Sequence[Share], *, name: str, planned: str, observed: str) -> str:
     """Horizontal bars of the observed share of each arm, with a tick at the planned share."""
     shown = list(rows)[:MAX_FOREST_ROWS]
     with canvas.surface(name):
-        labels = [canvas.clean(row.label) for row in shown]
+        labels = [canvas.clean(row.label, 26) for row in shown]
+        texts = [canvas.clean(row.text, 34) for row in shown]
         left = max([canvas.inches(label) for label in labels] + [0.0]) + 0.25
-        right = max([canvas.inches(row.text) for row in shown] + [0.0]) + 0.3
+        right = max([canvas.inches(text) for text in texts] + [0.0]) + 0.3
         height, head = 0.34 * max(1, len(shown)), 0.3
         figure = canvas.blank(height + head + 0.05)
         axes = canvas.place(figure, left, 0.05, canvas.WIDTH - left - right, height)
@@ -200,13 +202,11 @@ def shares(rows: Sequence[Share], *, name: str, planned: str, observed: str) -> 
         axes.set_xlim(0, max([*finite, 0.01]) * 1.04)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.axis("off")
-        for index, (row, label) in enumerate(zip(shown, labels, strict=True)):
+        for index, (row, label, text) in enumerate(zip(shown, labels, texts, strict=True)):
             y = 0.05 + height - (index + 0.5) * 0.34
             colour = canvas.ALARM if row.flagged else canvas.UP
             canvas.write(figure, 0.0, y, label, fontweight="bold")
-            canvas.write(
-                figure, canvas.WIDTH, y, row.text, ha="right", color=canvas.ALARM if row.flagged else canvas.MUTED
-            )
+            canvas.write(figure, canvas.WIDTH, y, text, ha="right", color=canvas.ALARM if row.flagged else canvas.MUTED)
             if math.isfinite(row.share):
                 axes.barh(index, row.share, height=0.5, color=colour, alpha=0.75)
             if math.isfinite(row.planned):

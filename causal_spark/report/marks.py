@@ -52,7 +52,7 @@ def range_of(marks: Sequence[Mark]) -> tuple[float, float]:
         return -0.01, 0.01
     usual = float(np.median([size for size in reach if size > 0]))
     middle = max([abs(mark.estimate) for mark in marks if math.isfinite(mark.estimate)] + [0.0])
-    limit = max(12.0 * usual, min(1.15 * middle, 60.0 * usual))
+    limit = max(6.0 * usual, min(1.3 * middle, 60.0 * usual))
     low = max(-limit, min(0.0, *(v for v, _ in ends), 0.0))
     high = min(limit, max(0.0, *(v for v, _ in ends), 0.0))
     room = 0.12 * (high - low)
@@ -86,7 +86,7 @@ def frame(axes: Axes, span: tuple[float, float], rows: int, scale: Scale, label:
     axes.set_axisbelow(True)
     axes.axvline(0, color=canvas.MUTED, linewidth=0.9)
     ticks(axes.xaxis, _round_positions(*span, many), scale)
-    axes.set_xlabel(label, color=canvas.MUTED, fontsize=canvas.TEXT - 0.4)
+    axes.set_xlabel(canvas.clean(label), color=canvas.MUTED, fontsize=canvas.TEXT - 0.4)
 
 
 def interval(axes: Axes, y: float, mark: Mark, span: tuple[float, float], hollow: bool = False) -> None:

@@ -41,7 +41,7 @@ def plain(value: object, places: int | None = None, signed: bool = False) -> str
     if places is None:
         places = places_for(size, 3) if size else 0
     text = f"{size:,.{places}f}"
-    if sign == MINUS and not any(digit in text for digit in "123456789"):
+    if sign and not any(digit in text for digit in "123456789"):
         sign = ""
     return sign + text
 

@@ -115,7 +115,7 @@ def _fact(phrases: Phrases, result: Result, facts: Mapping[str, Any], key: str) 
 
 def _alpha(value: object) -> str:
     number = numbers.as_float(value)
-    return "" if number != number else f"{number:g}"
+    return f"{number:g}" if 0 < number < 1 else ""
 
 
 def _words(phrases: Phrases, result: Result) -> Section:

@@ -28,6 +28,7 @@ class Trust:
     reasons: tuple[str, ...]
     srm_p: float
     srm_flagged: bool
+    looked_before: bool
     differed_before: tuple[str, ...]
 
 
@@ -53,6 +54,7 @@ def judge(result: Result) -> Trust:
         reasons=tuple(message(row) for row in checks if str(row.get("verdict")) in wanted),
         srm_p=next((p for p in everyone), numbers.as_float(None)),
         srm_flagged=flagged,
+        looked_before=len(table_of(result, "pre_period")) > 0,
         differed_before=tuple(dict.fromkeys(before)),
     )
 
@@ -98,6 +100,8 @@ def trust_lines(phrases: Phrases, trust: Trust) -> list[str]:
     if trust.differed_before:
         names = phrases.listed(clip(name, 60) for name in trust.differed_before[:8])
         lines.append(phrases("pre_bad", names=names))
+    elif trust.looked_before:
+        lines.append(phrases("pre_fine"))
     return lines
 
 

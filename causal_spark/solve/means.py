@@ -86,9 +86,7 @@ def welch_dof(variance_1: float, n_1: float, variance_2: float, n_2: float) -> f
     return float((a + b) ** 2 / (a**2 / (n_1 - 1) + b**2 / (n_2 - 1)))
 
 
-def difference(
-    treatment: Values, control: Values, alpha: float = 0.05, alternative: Alternative = "two-sided"
-) -> Test:
+def difference(treatment: Values, control: Values, alpha: float = 0.05, alternative: Alternative = "two-sided") -> Test:
     """Welch's t test and interval for the difference of two single-form groups (Welch 1947)."""
     variance_t, variance_c = treatment.vcov[0, 0], control.vcov[0, 0]
     dof = welch_dof(variance_t, treatment.n, variance_c, control.n)

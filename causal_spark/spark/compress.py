@@ -127,7 +127,7 @@ def _recentre(grouped: Grouped, spec: MomentsSpec, centres: Mapping[str, float])
         if not columns:
             continue
         parts = [part for key, part in grouped.where(**{BLOCK: name}) if not any(key[s] for s in spec.segments)]
-        whole = sum(parts[1:], parts[0])
+        whole = sum(parts, Moments.empty(columns))
         for i, column in enumerate(columns):
             shift, spread = (whole.mean[i] - centres[column]) ** 2, whole.scatter[i, i] / max(whole.n, 1.0)
             scale = max(abs(centres[column]), abs(whole.mean[i])) * 1e-15

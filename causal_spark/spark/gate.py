@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, FloatType, NumericType, TimestampNTZType, TimestampType
+from pyspark.sql.types import DateType, DoubleType, FloatType, NumericType, TimestampNTZType, TimestampType
 
 from causal_spark.spark.tables import col
 from causal_spark.statistics import Range, Ranges
@@ -28,12 +28,13 @@ def ranges(frame: DataFrame, columns: Sequence[str], nan: Collection[str] = ()) 
     for i, name in enumerate(columns):
         kind = kinds[name]
         asked.append(F.count(col(name)).alias(f"n{i}"))
-        if isinstance(kind, NumericType | TimestampType | TimestampNTZType):
+        if isinstance(kind, NumericType | TimestampType | TimestampNTZType | DateType):
             asked += [F.min(col(name)).alias(f"a{i}"), F.max(col(name)).alias(f"b{i}")]
         if name in nan and isinstance(kind, FloatType | DoubleType):
             asked.append(F.count(F.when(F.isnan(col(name)), 1)).alias(f"x{i}"))
     inner = frame.agg(*asked)
-    timed = [i for i, name in enumerate(columns) if isinstance(kinds[name], TimestampType | TimestampNTZType)]
+    times = TimestampType | TimestampNTZType | DateType
+    timed = [i for i, name in enumerate(columns) if isinstance(kinds[name], times)]
     for i in timed:
         for end in ("a", "b"):
             inner = inner.withColumn(f"{end}{i}", micros(F.col(f"{end}{i}")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from causal_spark.errors import ConfigError, RunError
@@ -65,6 +66,15 @@ def open_engine(engine: str | None = None) -> Iterator[Engine]:
         yield started
     finally:
         stop()
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """An error of the engine as one sentence; the whole of it stays its cause."""
+    try:
+        yield
+    except PySparkException as error:
+        raise RunError("engine_failed", reason=" ".join(str(error).split())[:400]) from error
 
 
 def on_databricks() -> bool:

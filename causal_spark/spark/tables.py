@@ -11,12 +11,15 @@ from pathlib import Path
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DataType, NumericType
+from pyspark.sql.types import BooleanType, DataType, DateType, NumericType, TimestampNTZType, TimestampType
 
 from causal_spark import storage
 from causal_spark.config import FORMATS, MAX_NAME, Source, nearest
 from causal_spark.errors import ConfigError, RunError
 from causal_spark.spark.session import Engine, on_databricks
+
+# What the other rooms call a table on the cluster, without knowing Spark.
+Frame = DataFrame
 
 NAME = re.compile(r"^[\w-]+(\.[\w-]+){0,2}$")
 # Spark reads `text`.`path` as a file in that format.
@@ -96,6 +99,13 @@ def require_numbers(frame: DataFrame, names: Sequence[str], role: str) -> None:
     for name, kind in require(frame, names, role).items():
         if not isinstance(kind, NumericType | BooleanType):
             raise ConfigError("not_a_number", role=role, column=name, type=kind.simpleString())
+
+
+def require_times(frame: DataFrame, name: str, role: str) -> None:
+    """As ``require`` for one column, and it must be a timestamp or a date."""
+    kind = require(frame, [name], role)[name]
+    if not isinstance(kind, TimestampType | TimestampNTZType | DateType):
+        raise ConfigError("not_a_time", role=role, column=name, type=kind.simpleString())
 
 
 def fingerprint(engine: Engine, source: Source, frame: DataFrame) -> str:

@@ -10,35 +10,19 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from causal_spark.config import Filter
+from causal_spark.spark.columns import condition, fixed_point
+from causal_spark.spark.compress import label
 from causal_spark.spark.gate import micros
 from causal_spark.spark.tables import col
 
 DAY = 86_400_000_000
-# Names of the unit table's own columns; measures get names that cannot collide with them.
-UNIT, ARM, EXPOSED, SPLIT = "unit", "arm", "exposed", "in_several_arms"
-EVENTS, BEFORE = "events", "events_before"
+# Columns of our own, beside those that carry the names of the user's segments and metrics.
+UNIT, ARM, EXPOSED, SPLIT = "(unit)", "(arm)", "(exposed)", "(in several arms)"
+EVENTS, BEFORE, ELAPSED, SINCE = "(events)", "(events before)", "(elapsed)", "(day)"
+EVENT = "(event) "
 SEPARATOR, NULL_MARK = "\u0001", "\u0002"
 # Microseconds since 1970 as text of one length, so that its order is that of time; times before 1970 are no exposures.
 TIME_DIGITS = 18
-
-
-def condition(filters: Sequence[Filter]) -> Column | None:
-    """All filters as one Boolean column; None if there is none."""
-    return reduce(lambda a, b: a & b, map(_condition, filters)) if filters else None
-
-
-def _condition(item: Filter) -> Column:
-    column, value = col(item.column), item.value
-    if item.op in ("in", "not_in"):
-        inside = column.isin([F.lit(v) for v in value])
-        return inside if item.op == "in" else ~inside
-    compared = {
-        "==": lambda: column == F.lit(value), "!=": lambda: column != F.lit(value),
-        "<": lambda: column < F.lit(value), "<=": lambda: column <= F.lit(value),
-        ">": lambda: column > F.lit(value), ">=": lambda: column >= F.lit(value),
-        "is_null": column.isNull, "not_null": column.isNotNull,
-    }  # fmt: skip
-    return compared[item.op]()
 
 
 @dataclass(frozen=True)
@@ -61,25 +45,20 @@ class Measure:
 
     def fixed(self) -> Column:
         """The event's contribution as BIGINT; NULL outside the window and the filters, or of a NULL value."""
-        elapsed = F.col("elapsed")
+        elapsed = F.col(ELAPSED)
         inside = elapsed >= F.lit(self.start)
         if self.stop is not None:
             inside = inside & (elapsed < F.lit(self.stop))
-        chosen = condition(self.filters)
+        chosen = condition(self.filters, EVENT)
         if chosen is not None:
             inside = inside & chosen
         if self.column is None or self.any:
             return F.when(inside, F.lit(1).cast("bigint"))
-        return F.when(inside, fixed_point(col(self.column), self.scale))
+        return F.when(inside, fixed_point(col(EVENT + self.column), self.scale))
 
     def total(self, value: Column) -> Column:
         """The unit's total of the contributions, 0 where there is none."""
         return F.coalesce(F.max(value) if self.any else F.sum(value), F.lit(0).cast("bigint"))
-
-
-def fixed_point(value: Column, scale: int) -> Column:
-    """round(value · scale) as BIGINT: sums of it are the same for any order, partitioning and retry."""
-    return F.round(value.cast("double") * F.lit(float(scale))).cast("bigint")
 
 
 def first_exposures(exposures: DataFrame, unit: str, arm: str, time: str, carried: Mapping[str, str]) -> DataFrame:
@@ -111,38 +90,45 @@ def _value(text: Column) -> Column:
     return F.when(text != F.lit(NULL_MARK), text)
 
 
+def distinct_events(events: DataFrame, event: str, columns: Sequence[str]) -> DataFrame:
+    """Equal rows of one event, as far as ``columns`` show it, count once."""
+    return events.select(*map(col, dict.fromkeys([event, *columns]))).distinct()
+
+
 def joined(first: DataFrame, events: DataFrame, unit: str, time: str, columns: Sequence[str]) -> DataFrame:
-    """Every unit with its events (one row without events if it has none) and the time ``elapsed`` since exposure."""
-    rows = events.select(col(unit).alias("event_unit"), micros(col(time)).alias("at"), *map(col, columns))
-    pairs = first.join(rows, F.col(UNIT) == F.col("event_unit"), "left")
-    return pairs.withColumn("elapsed", F.col("at") - F.col(EXPOSED))
+    """Every unit with its events (one row without events if it has none) and the time elapsed since exposure."""
+    used = [col(name).alias(EVENT + name) for name in columns]
+    rows = events.select(col(unit).alias("(event unit)"), micros(col(time)).alias("(at)"), *used)
+    pairs = first.join(rows, F.col(UNIT) == F.col("(event unit)"), "left")
+    return pairs.withColumn(ELAPSED, F.col("(at)") - F.col(EXPOSED))
 
 
 def totals(pairs: DataFrame, measures: Sequence[Measure], carried: Sequence[str], as_of: int) -> DataFrame:
     """The unit table: keys, exposure, carried columns, every measure in its fixed-point integers, event counts."""
-    keys = [UNIT, ARM, EXPOSED, SPLIT, *carried]
-    rows = pairs.select(*keys, "elapsed", *(m.fixed().alias(m.name) for m in measures))
+    keys = [*map(col, (UNIT, ARM, EXPOSED, SPLIT, *carried))]
+    rows = pairs.select(*keys, ELAPSED, *(m.fixed().alias(m.name) for m in measures))
     earliest = min([m.start for m in measures if m.start < 0], default=0)
-    before = F.when(F.col("elapsed") < F.lit(earliest), F.lit(1).cast("bigint"))
+    before = F.when(F.col(ELAPSED) < F.lit(earliest), F.lit(1).cast("bigint"))
     table = rows.groupBy(*keys).agg(
-        *(m.total(F.col(m.name)).alias(m.name) for m in measures),
-        F.count("elapsed").alias(EVENTS),
+        *(m.total(col(m.name)).alias(m.name) for m in measures),
+        F.count(ELAPSED).alias(EVENTS),
         F.count(before).alias(BEFORE),
     )
     for m in measures:
         if m.mature is not None:
             grown = F.col(EXPOSED) + F.lit(m.mature) <= F.lit(as_of)
-            table = table.withColumn(m.name, F.when(grown, F.col(m.name)))
+            table = table.withColumn(m.name, F.when(grown, col(m.name)))
     return table
 
 
 def daily(pairs: DataFrame, measures: Sequence[Measure], days: int, as_of: int) -> DataFrame:
     """Every measure by unit and whole day since exposure, of days below ``days`` that are over at ``as_of``."""
-    day = F.floor(F.col("elapsed") / F.lit(DAY)).cast("bigint")
-    over = F.col(EXPOSED) + (F.col("day") + F.lit(1)) * F.lit(DAY) <= F.lit(as_of)
-    rows = pairs.withColumn("day", day).where((F.col("day") >= 0) & (F.col("day") < days) & over)
-    rows = rows.select(UNIT, ARM, "day", "elapsed", *(m.fixed().alias(m.name) for m in measures))
-    return rows.groupBy(UNIT, ARM, "day").agg(*(m.total(F.col(m.name)).alias(m.name) for m in measures))
+    day = F.col(SINCE)
+    over = F.col(EXPOSED) + (day + F.lit(1)) * F.lit(DAY) <= F.lit(as_of)
+    rows = pairs.withColumn(SINCE, F.floor(F.col(ELAPSED) / F.lit(DAY)).cast("bigint"))
+    rows = rows.where((day >= 0) & (day < days) & over)
+    rows = rows.select(UNIT, ARM, SINCE, *(m.fixed().alias(m.name) for m in measures))
+    return rows.groupBy(UNIT, ARM, SINCE).agg(*(m.total(col(m.name)).alias(m.name) for m in measures))
 
 
 def decimals(table: DataFrame, measures: Sequence[Measure]) -> DataFrame:
@@ -150,8 +136,41 @@ def decimals(table: DataFrame, measures: Sequence[Measure]) -> DataFrame:
     others = [name for name in table.columns if name not in {m.name for m in measures}]
     return table.select(
         *(col(name) for name in others),
-        *((F.col(m.name).cast("double") / F.lit(float(m.scale))).alias(m.name) for m in measures),
+        *((col(m.name).cast("double") / F.lit(float(m.scale))).alias(m.name) for m in measures),
     )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts over the unit table: units, those in several arms, events, and events that were too early to count."""
+
+    units: int
+    split: int
+    events: int
+    before: int
+
+
+def summary(table: DataFrame) -> Summary:
+    row = table.agg(
+        F.count(F.lit(1)).alias("units"),
+        F.sum(F.when(F.col(SPLIT), 1).otherwise(0)).alias("split"),
+        F.sum(EVENTS).alias("events"),
+        F.sum(BEFORE).alias("before"),
+    ).toArrow().to_pylist()[0]  # fmt: skip
+    return Summary(*(int(row[name] or 0) for name in ("units", "split", "events", "before")))
+
+
+def in_one_arm(table: DataFrame) -> DataFrame:
+    """Only the units that stand in one arm."""
+    return table.where(~F.col(SPLIT))
+
+
+def by_age(table: DataFrame, days: int, as_of: int) -> dict[tuple[str, int], int]:
+    """Units by arm and whole days since exposure, ages past ``days`` counted as ``days``."""
+    age = F.floor((F.lit(as_of) - F.col(EXPOSED)) / F.lit(DAY))
+    rows = table.select(ARM, F.least(age, F.lit(days)).cast("bigint").alias("age"))
+    counts = rows.groupBy(ARM, "age").agg(F.count(F.lit(1)).alias("n")).toArrow()
+    return {(label(row[ARM]), int(row["age"])): int(row["n"]) for row in counts.to_pylist()}
 
 
 @dataclass(frozen=True)
@@ -175,5 +194,5 @@ def clusters(frame: DataFrame, cluster: str, by: Sequence[str], sums: Sequence[C
         wanted.append(F.coalesce(F.sum(value), F.lit(0).cast("bigint")).alias(item.name))
     grouped = frame.groupBy(col(cluster), *map(col, by)).agg(*wanted)
     return grouped.select(
-        *map(col, by), *((F.col(item.name).cast("double") / F.lit(float(item.scale))).alias(item.name) for item in sums)
+        *map(col, by), *((col(item.name).cast("double") / F.lit(float(item.scale))).alias(item.name) for item in sums)
     )

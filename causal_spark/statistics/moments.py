@@ -47,9 +47,7 @@ class Moments:
         if n == 0:
             return cls.empty(names)
         p = len(names)
-        return cls(
-            tuple(names), float(n), np.broadcast_to(np.asarray(value, float), (p,)).copy(), np.zeros((p, p))
-        )
+        return cls(tuple(names), float(n), np.broadcast_to(np.asarray(value, float), (p,)).copy(), np.zeros((p, p)))
 
     @classmethod
     def from_rows(cls, names: Sequence[str], rows: ArrayLike) -> Moments:

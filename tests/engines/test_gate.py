@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from causal_spark.config import Filter
-from causal_spark.spark import gate, units
+from causal_spark.spark import columns, gate, units
 from causal_spark.spark.quantiles import quantiles
 from causal_spark.spark.tables import col
 
@@ -138,7 +138,7 @@ def test_the_first_exposure_counts_and_ties_do_not_depend_on_order(spark) -> Non
     ]
     for order in (rows, rows[::-1]):
         first = units.first_exposures(exposures_frame(spark, order), "u", "arm", "t", {"country": "country"})
-        found = {r["unit"]: (r["arm"], r["exposed"], r["country"], r["in_several_arms"]) for r in first.collect()}
+        found = {r[units.UNIT]: (r[units.ARM], r[units.EXPOSED], r["country"], r[units.SPLIT]) for r in first.collect()}
         assert found == {
             1: ("b", micros(2), None, False),
             2: ("a", micros(1), "BR", False),
@@ -173,15 +173,15 @@ def test_events_become_units_in_their_windows(spark) -> None:
     pairs = units.joined(first, events, "u", "t", ["amount", "kind"])
     renamed = [m if m.name != "events" else units.Measure("count", None, 0, None) for m in measures]
     table = units.totals(pairs, renamed, [], as_of=micros(20))
-    whole = {r["unit"]: r.asDict() for r in table.collect()}
+    whole = {r[units.UNIT]: r.asDict() for r in table.collect()}
     assert whole[1]["revenue"] == 1100 + 2205
     assert whole[1]["before"] == 50_000
     assert (whole[1]["any"], whole[1]["count"]) == (1, 4)
-    assert (whole[1]["events"], whole[1]["events_before"]) == (6, 1)
+    assert (whole[1][units.EVENTS], whole[1][units.BEFORE]) == (6, 1)
     assert whole[2]["revenue"] == 4000
     assert whole[3]["revenue"] is None, "exposed two days before the end: not mature for a week's revenue"
-    assert (whole[3]["any"], whole[3]["count"], whole[3]["events"]) == (0, 0, 0)
-    back = {r["unit"]: r["revenue"] for r in units.decimals(table, renamed).collect()}
+    assert (whole[3]["any"], whole[3]["count"], whole[3][units.EVENTS]) == (0, 0, 0)
+    back = {r[units.UNIT]: r["revenue"] for r in units.decimals(table, renamed).collect()}
     assert back == {1: 3.305, 2: 4.0, 3: None}
 
 
@@ -194,9 +194,9 @@ def test_filters_of_every_kind(spark) -> None:
         (Filter("s", "is_null"), [3]), (Filter("s", "not_null"), [1, 2]),
     ]  # fmt: skip
     for item, wanted in cases:
-        chosen = units.condition([item])
+        chosen = columns.condition([item])
         assert sorted(r["k"] for r in frame.where(chosen).collect()) == wanted, item
-    both = units.condition([Filter("k", ">", 1), Filter("s", "not_null")])
+    both = columns.condition([Filter("k", ">", 1), Filter("s", "not_null")])
     assert [r["k"] for r in frame.where(both).collect()] == [2]
 
 

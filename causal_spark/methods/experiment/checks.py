@@ -50,9 +50,9 @@ class Checks:
             self.refuse()
 
     def null_keys(self, table: str, found: Ranges, key: str, *others: str | None) -> None:
-        """``key`` and ``others`` (arm, time, cluster) must be there in every row."""
+        """``key`` and ``others`` (the arm or None, then time and cluster) must be there in every row."""
         for column in (key, *(name for name in others if name)):
-            code = "NULL_KEY" if column == key else "NULL_TREATMENT" if column == others[0] else "NULL_VALUE"
+            code = "NULL_TREATMENT" if column == others[0] else "NULL_KEY"
             if found[column].nulls:
                 self.add(code, "stop", table, column, count=found[column].nulls,
                          share=found[column].nulls / found[column].n)  # fmt: skip
@@ -102,6 +102,11 @@ class Checks:
         if latest is not None and latest > as_of:
             self.add("FUTURE_TS", "stop", table, days=f"{(latest - as_of) / 86.4e9:.2f}")
 
+    def past(self, table: str, column: str, earliest: float | None) -> None:
+        """Times before 1970 are placeholders, not exposures."""
+        if earliest is not None and earliest < 0:
+            self.add("PAST_TS", "stop", table, column)
+
     def duplicate_units(self, unit: str, keys: Keys) -> None:
         """A unit stands once in a unit table; units in several arms are another finding."""
         same_arm = keys.repeated - keys.in_several_groups
@@ -111,6 +116,17 @@ class Checks:
             self.add(
                 "DUPLICATE_UNIT", "pass", "units", unit, count=0, looked=f"{keys.keys:,}", part=_percent(keys.share)
             )
+
+    def duplicate_events(self, event: str, keys: Keys) -> None:
+        """Equal rows of one event count once; the same event with another unit cannot be told apart and stops."""
+        if keys.in_several_groups:
+            count = keys.in_several_groups
+            self.add("EVENT_OF_TWO_UNITS", "stop", "events", event, count=count, share=count / max(keys.keys, 1))
+            self.refuse()
+        share = keys.repeated / max(keys.keys, 1)
+        self.add(
+            "DUPLICATE_EVENT", "warn" if keys.repeated else "pass", "events", event, count=keys.repeated, share=share
+        )
 
     def split_units(self, unit: str, split: int, total: int, limit: float) -> None:
         share = split / max(total, 1)

@@ -37,7 +37,7 @@ class Compressed:
             "facts": dict(self.facts),
             "checks": [asdict(check) for check in self.checks],
         }
-        return json.dumps(_without_nan(data), ensure_ascii=False, sort_keys=True, indent=1)
+        return json.dumps(_without_nan(data), ensure_ascii=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Compressed:

@@ -6,23 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
 from causal_spark.errors import ConfigError
 from causal_spark.methods.experiment import plan
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.prepare import UnitTable, found_arms
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric, RatioOf
 from causal_spark.spark import gate, units
-from causal_spark.spark.compress import MomentsSpec, compress, label
-from causal_spark.spark.tables import require, require_numbers
+from causal_spark.spark.columns import where
+from causal_spark.spark.compress import MomentsSpec, compress
+from causal_spark.spark.tables import Frame, require, require_numbers, require_times
 from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
 
 
 def check_events(
-    method: Experiment, exposures: DataFrame, events: DataFrame, checks: Checks
+    method: Experiment, exposures: Frame, events: Frame, checks: Checks
 ) -> tuple[int, Mapping[str, float]]:
     """The gate of exposures and events. Returns ``as_of`` in microseconds and the planned shares of the arms."""
     if method.time is None:
@@ -39,12 +37,15 @@ def check_events(
     identity = [method.event_id] if method.event_id else []
     require(events, [method.unit, method.time, *filters, *identity], "events")
     require_numbers(events, amounts, "events")
+    for frame, role in ((exposures, "exposures"), (events, "events")):
+        require_times(frame, method.time, role)
     shown = gate.ranges(exposures, [method.unit, method.arm, method.time])
     happened = gate.ranges(events, [method.unit, method.time, *amounts], nan=amounts)
     checks.empty("exposures", shown[""].n)
     checks.empty("events", happened[""].n)
     checks.null_keys("exposures", shown, method.unit, method.arm, method.time)
-    checks.null_keys("events", happened, method.unit, method.time)
+    checks.null_keys("events", happened, method.unit, None, method.time)
+    checks.past("exposures", method.time, shown[method.time].low)
     checks.refuse()
     latest = happened[method.time].high
     given = method.as_of_micros()
@@ -53,6 +54,8 @@ def check_events(
     checks.future("events", latest, as_of)
     checks.amounts(happened, method.metrics)
     checks.refuse()
+    if method.event_id is not None:
+        checks.duplicate_events(method.event_id, gate.keys(events, method.event_id, method.unit, happened[""].n))
     arms = method.arms(()) if method.shares is not None else found_arms(method, exposures, checks)
     return as_of, arms
 
@@ -80,6 +83,10 @@ def plan_events(method: Experiment) -> Plan:
         before = [_before(method.pre_days, m) for m in after] if method.pre_days and not metric.days else []
         measures += [*after, *before]
         metrics.append(_rewritten(metric, [m.name for m in after], [m.name for m in before]))
+    names = [name.casefold() for name in (*method.segments, *(m.name for m in measures))]
+    for name in (m.name for m in measures):
+        if names.count(name.casefold()) > 1:
+            raise ConfigError("repeated_metric", name=name)
     return Plan(tuple(measures), tuple(metrics))
 
 
@@ -119,20 +126,22 @@ def _rewritten(metric: Metric, after: Sequence[str], before: Sequence[str]) -> M
     return replace(metric, **changes, days=metric.days if metric.kind == "retention" else None)
 
 
-def event_pairs(
-    method: Experiment, exposures: DataFrame, events: DataFrame, measures: Sequence[units.Measure]
-) -> DataFrame:
+def event_pairs(method: Experiment, exposures: Frame, events: Frame, measures: Sequence[units.Measure]) -> Frame:
     """Units with their events, joined on the unit."""
     assert method.time is not None
-    chosen = units.condition(method.where)
-    shown = exposures if chosen is None else exposures.where(chosen)
+    shown = where(exposures, method.where)
     first = units.first_exposures(shown, method.unit, method.arm, method.time, _carried(method))
     used = [m.column for m in measures if m.column] + [f.column for m in measures for f in m.filters]
-    happened = events.dropDuplicates([method.event_id]) if method.event_id else events
-    return units.joined(first, happened, method.unit, method.time, list(dict.fromkeys(used)))
+    used = list(dict.fromkeys(used))
+    happened = events
+    if method.event_id is not None:
+        happened = events.select(
+            *map(col, dict.fromkeys([method.event_id, method.unit, method.time, *used]))
+        ).distinct()
+    return units.joined(first, happened, method.unit, method.time, used)
 
 
-def unit_totals(method: Experiment, pairs: DataFrame, planned: Plan, as_of: int) -> DataFrame:
+def unit_totals(method: Experiment, pairs: Frame, planned: Plan, as_of: int) -> Frame:
     """The unit table of the events, in fixed-point integers: what is staged."""
     return units.totals(pairs, planned.measures, list(_carried(method)), as_of)
 
@@ -142,19 +151,14 @@ def _carried(method: Experiment) -> dict[str, str]:
 
 
 def events_to_units(
-    method: Experiment, staged: DataFrame, planned: Plan, arms: Mapping[str, float], checks: Checks
+    method: Experiment, staged: Frame, planned: Plan, arms: Mapping[str, float], checks: Checks
 ) -> UnitTable:
     """The staged unit table as metrics read it: split units counted and left out, integers back in their units."""
-    counted = staged.agg(
-        F.count(F.lit(1)).alias("units"),
-        F.sum(F.when(F.col(units.SPLIT), 1).otherwise(0)).alias("split"),
-        F.sum(units.EVENTS).alias("events"),
-        F.sum(units.BEFORE).alias("before"),
-    ).toArrow().to_pylist()[0]  # fmt: skip
-    checks.split_units(method.unit, int(counted["split"] or 0), int(counted["units"]), method.max_split)
-    checks.events_before(int(counted["before"] or 0), int(counted["events"] or 0))
+    counted = units.summary(staged)
+    checks.split_units(method.unit, counted.split, counted.units, method.max_split)
+    checks.events_before(counted.before, counted.events)
     checks.refuse()
-    frame = units.decimals(staged.where(~F.col(units.SPLIT)), planned.measures)
+    frame = units.decimals(units.in_one_arm(staged), planned.measures)
     columns = [column.source for block in plan.blocks(planned.metrics) for column in block.columns]
     found = gate.ranges(frame, list(dict.fromkeys(columns)))
     return UnitTable(
@@ -163,7 +167,7 @@ def events_to_units(
 
 
 def compress_days(
-    method: Experiment, pairs: DataFrame, staged: DataFrame, planned: Plan, arms: Mapping[str, float], as_of: int
+    method: Experiment, pairs: Frame, staged: Frame, planned: Plan, arms: Mapping[str, float], as_of: int
 ) -> Grouped:
     """Moments by arm and day since exposure over units whose day is over; units without events that day are zeros."""
     days = method.by_day or 0
@@ -174,9 +178,9 @@ def compress_days(
         columns = tuple(dict.fromkeys(c.source for c in block.parts[0].columns))
         if known.issuperset(columns):
             blocks[block.metric.name] = columns
-    active = units.decimals(units.daily(pairs.where(~F.col(units.SPLIT)), whole, days, as_of), whole)
-    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, "day")))
-    grown = _units_by_age(staged, days, as_of)
+    active = units.decimals(units.daily(units.in_one_arm(pairs), whole, days, as_of), whole)
+    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, units.SINCE)))
+    grown = units.by_age(units.in_one_arm(staged), days, as_of)
     cells: dict[tuple[str | None, ...], Moments] = {}
     for arm in arms:
         for day in range(days):
@@ -185,11 +189,3 @@ def compress_days(
                 seen = found.cells.get((arm, str(day), name), Moments.empty(columns))
                 cells[(arm, str(day), name)] = seen + Moments.constant(columns, at_risk - seen.n)
     return Grouped((units.ARM, "day", BLOCK), cells)
-
-
-def _units_by_age(staged: DataFrame, days: int, as_of: int) -> dict[tuple[str, int], int]:
-    """Units by arm and whole days since exposure, ages past ``days`` counted as ``days``."""
-    age = F.floor((F.lit(as_of) - F.col(units.EXPOSED)) / F.lit(units.DAY))
-    rows = staged.where(~F.col(units.SPLIT)).select(units.ARM, F.least(age, F.lit(days)).cast("bigint").alias("age"))
-    table = rows.groupBy(units.ARM, "age").agg(F.count(F.lit(1)).alias("n")).toArrow()
-    return {(label(row[units.ARM]), int(row["age"])): int(row["n"]) for row in table.to_pylist()}

@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
-from causal_spark.errors import ConfigError, StatisticError
+from causal_spark.errors import ConfigError, GateError
 from causal_spark.methods.experiment import plan
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric
 from causal_spark.spark import gate, units
+from causal_spark.spark.columns import Prepared, where
+from causal_spark.spark.columns import prepare as prepared
 from causal_spark.spark.compress import MomentsSpec, compress
 from causal_spark.spark.quantiles import quantiles
-from causal_spark.spark.tables import col, require, require_numbers
+from causal_spark.spark.tables import Frame, require, require_numbers
 from causal_spark.statistics import Grouped, Moments, Ranges
 from causal_spark.statistics.grouped import BLOCK
 
@@ -29,7 +27,7 @@ LONG = 2.0**63
 class UnitTable:
     """One row per unit with its columns' ranges; ``metrics`` refer to its columns."""
 
-    frame: DataFrame
+    frame: Frame
     metrics: tuple[Metric, ...]
     unit: str
     arm: str
@@ -38,7 +36,7 @@ class UnitTable:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_units(method: Experiment, frame: DataFrame, checks: Checks) -> UnitTable:
+def check_units(method: Experiment, frame: Frame, checks: Checks) -> UnitTable:
     """The gate of a unit table: columns and types, then ranges, keys and arms. Refuses or returns the table."""
     metrics = tuple(_needs_value(metric) for metric in method.metrics)
     planned = plan.blocks(metrics)
@@ -46,8 +44,7 @@ def check_units(method: Experiment, frame: DataFrame, checks: Checks) -> UnitTab
     keys = [method.unit, method.arm, *([method.cluster] if method.cluster else []), *method.segments]
     require(frame, [*keys, *(item.column for item in method.where)], "units")
     require_numbers(frame, numbers, "units")
-    chosen = units.condition(method.where)
-    frame = frame if chosen is None else frame.where(chosen)
+    frame = where(frame, method.where)
     rounded = {c.source for b in planned for c in b.columns if c.winsorize is not None or method.cluster}
     found = gate.ranges(frame, [*dict.fromkeys(keys), *numbers], nan=rounded)
     checks.empty("units", found[""].n)
@@ -68,7 +65,7 @@ def _needs_value(metric: Metric) -> Metric:
     return metric
 
 
-def _unsplit(method: Experiment, frame: DataFrame, rows: int, checks: Checks) -> DataFrame:
+def _unsplit(method: Experiment, frame: Frame, rows: int, checks: Checks) -> Frame:
     """Units stand once; units (and clusters) in several arms leave, are counted, and are refused above a share."""
     found = gate.keys(frame, method.unit, method.arm, rows, method.every_key)
     if found.repeated and found.share < 1:
@@ -84,7 +81,7 @@ def _unsplit(method: Experiment, frame: DataFrame, rows: int, checks: Checks) ->
     return gate.without_split_keys(frame, method.cluster, method.arm) if split.in_several_groups else frame
 
 
-def found_arms(method: Experiment, frame: DataFrame, checks: Checks) -> Mapping[str, float]:
+def found_arms(method: Experiment, frame: Frame, checks: Checks) -> Mapping[str, float]:
     counts = gate.group_counts(frame, method.arm)
     checks.arms_found(method.arm, counts)
     checks.refuse()
@@ -126,28 +123,26 @@ def _by_share(arms: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _caps(table: UnitTable, planned: Sequence[plan.Block]) -> dict[plan.Column, float]:
-    capped = list(dict.fromkeys(c for b in planned for c in b.columns if c.winsorize is not None))
-    return {c: quantiles(table.frame, {c.source: c.winsorize})[c.source] for c in capped if c.winsorize is not None}
+    """The pooled percentile of each column that is winsorized; a column without non-zero values needs none."""
+    caps = {}
+    for column in dict.fromkeys(c for b in planned for c in b.columns):
+        if column.winsorize is not None:
+            cap = quantiles(table.frame, {column.source: column.winsorize})[column.source]
+            if cap == cap:
+                caps[column] = cap
+    return caps
 
 
 def _prepared(
     method: Experiment, table: UnitTable, columns: Sequence[plan.Column], caps: Mapping[plan.Column, float]
-) -> DataFrame:
+) -> Frame:
     """Only the columns that are used, under their NULL policies and caps."""
     keys = [table.arm, *([method.cluster] if method.cluster else []), *method.segments]
-    made = [
-        _value(column, table.ranges[column.source].nulls > 0, caps.get(column)).alias(column.name) for column in columns
-    ]
-    return table.frame.select(*map(col, dict.fromkeys(keys)), *made)
-
-
-def _value(column: plan.Column, has_nulls: bool, cap: float | None) -> SparkColumn:
-    value = col(column.source).cast("double")
-    if cap is not None and cap == cap:
-        value = F.when(value > F.lit(cap), F.lit(cap)).otherwise(value)
-    if column.nulls == "zero" and has_nulls:
-        value = F.coalesce(value, F.lit(0.0))
-    return value
+    made = []
+    for column in columns:
+        zero = column.nulls == "zero" and table.ranges[column.source].nulls > 0
+        made.append(Prepared(column.name, column.source, zero, caps.get(column)))
+    return prepared(table.frame, keys, made)
 
 
 def _highest(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:
@@ -157,7 +152,7 @@ def _highest(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, f
 
 
 def _clustered(
-    method: Experiment, table: UnitTable, planned: Sequence[plan.Block], frame: DataFrame, nullable: frozenset[str]
+    method: Experiment, table: UnitTable, planned: Sequence[plan.Block], frame: Frame, nullable: frozenset[str]
 ) -> Grouped:
     """Moments over clusters, a pass for each margin: a segment's clusters are the clusters within it."""
     assert method.cluster is not None
@@ -186,7 +181,7 @@ def _fits(table: UnitTable, column: plan.Column, scale: int) -> None:
     found = table.ranges[column.source]
     largest = max(abs(found.low or 0.0), abs(found.high or 0.0)) * scale
     if largest * max(found.n, 1) >= LONG:
-        raise StatisticError("fixed_point_overflow", column=column.source, scale=scale)
+        raise GateError("fixed_point_overflow", column=column.source, scale=scale)
 
 
 def _suppress(grouped: Grouped, table: UnitTable, method: Experiment) -> tuple[Grouped, list[str]]:

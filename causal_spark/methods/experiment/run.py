@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from pyspark.sql import DataFrame
-
 from causal_spark.errors import ConfigError
 from causal_spark.methods.experiment import events, prepare
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.vocabulary import Experiment
 from causal_spark.spark.session import Engine
-from causal_spark.spark.tables import stage
+from causal_spark.spark.tables import Frame, stage
 
 Progress = Callable[[str], None]
 
@@ -21,7 +19,7 @@ Progress = Callable[[str], None]
 def compress(
     engine: Engine,
     method: Experiment,
-    frames: Mapping[str, DataFrame],
+    frames: Mapping[str, Frame],
     scratch: Callable[[str], str],
     progress: Progress,
     language: str = "en",
@@ -44,7 +42,7 @@ def compress(
 def _from_events(
     engine: Engine,
     method: Experiment,
-    frames: Mapping[str, DataFrame],
+    frames: Mapping[str, Frame],
     scratch: Callable[[str], str],
     progress: Progress,
     checks: Checks,

@@ -60,8 +60,7 @@ class Cells:
 
 def check_arms(cells: Cells, checks: Checks) -> None:
     """Labels that were not planned, planned arms without units, columns with NaN."""
-    arm = cells.compressed.facts["arm"]
-    counts = cells.counts()
+    arm, counts = cells.method.arm, cells.counts()
     total = max(sum(counts.values()), 1)
     for label, n in counts.items():
         if label == MISSING:
@@ -75,7 +74,19 @@ def check_arms(cells: Cells, checks: Checks) -> None:
         if named[BLOCK] != plan.ROWS and not (all(map(math.isfinite, part.mean)) and math.isfinite(part.scatter.sum())):
             checks.add("NAN_INF", "stop", "units", str(named[BLOCK]))
             break
+    _check_fractions(cells, checks)
     checks.refuse()
+
+
+def _check_fractions(cells: Cells, checks: Checks) -> None:
+    """A 0/1 column has Σ x(1 − x) = 0; the test of proportions would be wrong for anything else."""
+    for block in plan.blocks(cells.compressed.metrics if cells.method.cluster is None else ()):
+        name = block.columns[0].name
+        for part in cells.arms("all", block.metric.name).values() if block.metric.binary else ():
+            one = part.select([name])
+            if part.n * one.mean[0] * (1 - one.mean[0]) - one.scatter[0, 0] > 1e-9 * part.n + 1e-6:
+                checks.add("FRACTIONS", "stop", "units", block.columns[0].source)
+                break
 
 
 def check_spread(cells: Cells, checks: Checks) -> None:

@@ -14,6 +14,7 @@ from causal_spark.errors import ConfigError
 Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", "retention"]
 BINARY = ("proportion", "conversion", "retention")
 POSITIVE = "a whole number of 1 or more"
+LONGEST, FINEST = 3_660, 10**12  # days of a window; units of a fixed-point integer
 NON_NEGATIVE = ("count", "revenue", "proportion", "conversion", "retention")
 
 
@@ -63,11 +64,10 @@ class Metric:
             raise ConfigError("not_a_ratio", where=where, kind=self.kind)
         if self.winsorize is not None and (not 0 < self.winsorize < 1 or self.kind in BINARY):
             raise ConfigError("bad_winsorize", where=where, got=self.winsorize)
-        if self.scale < 1:
-            raise ConfigError(
-                "bad_number", where=f"{where}.scale", got=self.scale, expected="a whole number of 1 or more"
-            )
-        if self.days is not None and not (len(self.days) == 2 and 0 <= self.days[0] < self.days[1]):
+        if not 1 <= self.scale <= FINEST:
+            expected = f"a whole number of 1 or more, at most {FINEST}"
+            raise ConfigError("bad_number", where=f"{where}.scale", got=self.scale, expected=expected)
+        if self.days is not None and not (len(self.days) == 2 and 0 <= self.days[0] < self.days[1] <= LONGEST):
             raise ConfigError("bad_days", where=where, got=list(self.days))
         if self.kind == "retention" and self.days is None:
             raise ConfigError("bad_days", where=where, got="nothing")
@@ -130,19 +130,18 @@ class Experiment:
     def __post_init__(self) -> None:
         if not self.metrics:
             raise ConfigError("no_metrics")
-        names = [metric.name for metric in self.metrics]
-        for name in names:
-            if names.count(name) > 1 or not name.strip():
+        names = [metric.name.casefold() for metric in self.metrics]  # columns of these names differ in no case
+        for name in (metric.name for metric in self.metrics):
+            if names.count(name.casefold()) > 1 or not name.strip():
                 raise ConfigError("repeated_metric", name=name)
         for key, value in (("alpha", self.alpha), ("srm_alpha", self.srm_alpha)):
             if not 0 < value < 1:
                 raise ConfigError("bad_number", where=f"method.{key}", got=value, expected="a number between 0 and 1")
         for key in ("window_days", "pre_days", "by_day", "min_segment"):
-            number = getattr(self, key)
-            if number is not None and number < 1:
-                raise ConfigError(
-                    "bad_number", where=f"method.{key}", got=number, expected="a whole number of 1 or more"
-                )
+            number, most = getattr(self, key), math.inf if key == "min_segment" else LONGEST
+            if number is not None and not 1 <= number <= most:
+                expected = "a whole number of 1 or more" + ("" if math.isinf(most) else f", at most {most}")
+                raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
         if self.control in self.holdouts:
             raise ConfigError("control_is_holdout", control=self.control)
         if self.shares is not None:

@@ -1,0 +1,65 @@
+"""Native column expressions of what a configuration may say: filters, NULL policies, caps, fixed point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from causal_spark.config import Filter
+from causal_spark.spark.tables import col
+
+
+def where(frame: DataFrame, filters: Sequence[Filter]) -> DataFrame:
+    """The rows for which all filters hold."""
+    chosen = condition(filters)
+    return frame if chosen is None else frame.where(chosen)
+
+
+def condition(filters: Sequence[Filter], prefix: str = "") -> Column | None:
+    """All filters as one Boolean column; None if there is none. ``prefix``: what the columns' names begin with."""
+    return reduce(lambda a, b: a & b, (_condition(item, prefix) for item in filters)) if filters else None
+
+
+def _condition(item: Filter, prefix: str) -> Column:
+    column, value = col(prefix + item.column), item.value
+    if item.op in ("in", "not_in"):
+        inside = column.isin([F.lit(v) for v in value])
+        return inside if item.op == "in" else ~inside
+    compared = {
+        "==": lambda: column == F.lit(value), "!=": lambda: column != F.lit(value),
+        "<": lambda: column < F.lit(value), "<=": lambda: column <= F.lit(value),
+        ">": lambda: column > F.lit(value), ">=": lambda: column >= F.lit(value),
+        "is_null": column.isNull, "not_null": column.isNotNull,
+    }  # fmt: skip
+    return compared[item.op]()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A column as double under a new ``name``: NULL as 0 if ``zero``, values above ``cap`` set to it."""
+
+    name: str
+    source: str
+    zero: bool = False
+    cap: float | None = None
+
+    def value(self) -> Column:
+        # least(x, cap) would turn NULL into the cap.
+        value = col(self.source).cast("double")
+        if self.cap is not None:
+            value = F.when(value > F.lit(self.cap), F.lit(self.cap)).otherwise(value)
+        return F.coalesce(value, F.lit(0.0)) if self.zero else value
+
+
+def prepare(frame: DataFrame, keys: Sequence[str], columns: Sequence[Prepared]) -> DataFrame:
+    """Only the keys and the prepared columns."""
+    return frame.select(*map(col, dict.fromkeys(keys)), *(column.value().alias(column.name) for column in columns))
+
+
+def fixed_point(value: Column, scale: int) -> Column:
+    """round(value · scale) as BIGINT: sums of it are the same for any order, partitioning and retry."""
+    return F.round(value.cast("double") * F.lit(float(scale))).cast("bigint")
