@@ -144,7 +144,8 @@ def test_winsorizing_caps_at_the_pooled_percentile_of_non_zero_values(rows, esti
     t, c = (capped[capped["arm"] == a]["revenue"] for a in ("green", "control"))
     row = estimates.loc[("revenue", "all", "green vs control", "difference", "welch")]
     close(row.estimate, t.mean() - c.mean())
-    adjusted = cuped({a: moments(capped, ["revenue", "revenue_pre"], a) for a in ARMS}, [Form("revenue"), Form("revenue_pre")])  # fmt: skip
+    parts = {a: moments(capped, ["revenue", "revenue_pre"], a) for a in ARMS}
+    adjusted = cuped(parts, [Form("revenue"), Form("revenue_pre")])
     test = difference(adjusted.groups["green"], adjusted.groups["control"])
     row = estimates.loc[("revenue", "all", "green vs control", "difference", "cuped")]
     close(row.estimate, test.estimate)
@@ -391,7 +392,7 @@ def test_the_effect_of_a_day_is_over_all_units_exposed_so_long(shop, shop_outcom
 
 
 def test_units_that_are_not_mature_leave_the_metric(spark, shop, tmp_path) -> None:
-    made, folder = shop
+    made, _ = shop
     exposed = made.exposures.to_pandas().groupby("user_id")["ts"].min()
     end = exposed.min() + pd.Timedelta(days=10)
     events = made.events.to_pandas()
@@ -422,7 +423,7 @@ def test_the_manifest_is_complete(shop_outcome) -> None:
 
 
 def test_equal_rows_of_one_event_count_once(spark, shop, shop_outcome, tmp_path) -> None:
-    made, folder = shop
+    made, _ = shop
     events = made.events.to_pandas()
     doubled = pd.concat([events, events.iloc[::10]])
     for name, frame in (("exposures", made.exposures.to_pandas()), ("events", doubled)):

@@ -135,9 +135,7 @@ def event_pairs(method: Experiment, exposures: Frame, events: Frame, measures: S
     used = list(dict.fromkeys(used))
     happened = events
     if method.event_id is not None:
-        happened = events.select(
-            *map(col, dict.fromkeys([method.event_id, method.unit, method.time, *used]))
-        ).distinct()
+        happened = units.distinct_events(events, method.event_id, [method.unit, method.time, *used])
     return units.joined(first, happened, method.unit, method.time, used)
 
 
@@ -161,9 +159,8 @@ def events_to_units(
     frame = units.decimals(units.in_one_arm(staged), planned.measures)
     columns = [column.source for block in plan.blocks(planned.metrics) for column in block.columns]
     found = gate.ranges(frame, list(dict.fromkeys(columns)))
-    return UnitTable(
-        frame, planned.metrics, units.UNIT, units.ARM, found, arms, {"events": int(counted["events"] or 0)}
-    )
+    facts = {"events": counted.events}
+    return UnitTable(frame, planned.metrics, units.UNIT, units.ARM, found, arms, facts)
 
 
 def compress_days(

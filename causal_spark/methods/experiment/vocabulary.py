@@ -170,7 +170,7 @@ class Experiment:
         return round(moment.timestamp() * 1e6)
 
     def arms(self, found: tuple[str, ...]) -> dict[str, float]:
-        """The arms in the test with their planned shares, summing to 1, control first; ``found``: labels in the data."""
+        """The tested arms, control first, with planned shares that sum to 1; ``found``: labels in the data."""
         shares = dict(self.shares) if self.shares is not None else dict.fromkeys(sorted(found), 1.0)
         kept = {arm: share for arm, share in shares.items() if arm not in self.holdouts}
         if self.control not in kept:
