@@ -5,6 +5,7 @@ Every run has its own scratch folder for the warehouse and the MLflow store; not
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -98,9 +99,14 @@ def _spark(engine: str) -> Iterator[SparkSession]:
     if java is None:
         pytest.skip(NO_JAVA)
     os.environ["JAVA_HOME"] = str(java)
-    builder = SparkSession.builder
-    builder = builder.remote("local[2]") if engine == "connect" else builder.master("local[2]").appName("tests")
-    for key, value in (RUNTIME | LAUNCH).items():
+    if engine == "connect":
+        # The server's settings go this way: those of the builder are set on the session too, which refuses them.
+        os.environ["PYSPARK_REMOTE_INIT_CONF_LEN"] = "1"
+        os.environ["PYSPARK_REMOTE_INIT_CONF_0"] = json.dumps(LAUNCH)
+        builder, settings = SparkSession.builder.remote("local[2]"), RUNTIME
+    else:
+        builder, settings = SparkSession.builder.master("local[2]").appName("tests"), RUNTIME | LAUNCH
+    for key, value in settings.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     yield session

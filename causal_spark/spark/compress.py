@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
@@ -15,7 +15,7 @@ from pyspark.sql.types import BooleanType, DataType, IntegralType
 
 from causal_spark.errors import StatisticError
 from causal_spark.spark.tables import col
-from causal_spark.statistics import Grouped, Moments
+from causal_spark.statistics import Counts, Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK, MISSING, Key
 from causal_spark.statistics.moments import Array
 
@@ -239,6 +239,17 @@ def _cells(
         for block, part in _moments(spec, centres, values[row, 0], values[row, 1:]):
             cells[(*key, block)] = part
     return cells
+
+
+def count(frame: DataFrame, by: Sequence[str], max_rows: int = MAX_ROWS) -> Counts:
+    """Rows by the values of ``by``, as text; NULL is named. Raises StatisticError above ``max_rows`` groups."""
+    keys = [col(name).alias(f"k{i}") for i, name in enumerate(by)]
+    table = frame.groupBy(*keys).agg(F.count(F.lit(1)).alias("n")).limit(max_rows + 1).toArrow()
+    if table.num_rows > max_rows:
+        raise StatisticError("too_many_cells", keys=", ".join(by), limit=max_rows)
+    columns = [table.column(i).to_pylist() for i in range(len(by))]
+    rows = zip(*columns, table.column("n").to_pylist(), strict=True)
+    return Counts(tuple(by), ("rows",), {tuple(map(label, row[:-1])): (int(row[-1]),) for row in rows})
 
 
 def label(value: object) -> str:

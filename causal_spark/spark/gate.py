@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -96,13 +96,3 @@ def without_split_keys(frame: DataFrame, key: str, group: str) -> DataFrame:
     split = frame.groupBy(col(key).alias("split_key")).agg((F.min(col(group)) != F.max(col(group))).alias("several"))
     split = split.where(F.col("several")).select("split_key")
     return frame.join(split, col(key) == F.col("split_key"), "left_anti")
-
-
-def group_counts(frame: DataFrame, group: str) -> Mapping[str | None, int]:
-    """Rows by the value of one column, as text; NULL as None. At most 10,000 values."""
-    table = frame.groupBy(col(group).alias("g")).agg(F.count(F.lit(1)).alias("n")).limit(10_000).toArrow()
-    found: dict[str | None, int] = {}
-    for value, n in zip(table.column("g").to_pylist(), table.column("n").to_pylist(), strict=True):
-        name = None if value is None else (str(value).lower() if isinstance(value, bool) else str(value))
-        found[name] = int(n)
-    return found

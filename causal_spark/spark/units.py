@@ -11,9 +11,10 @@ from pyspark.sql import functions as F
 
 from causal_spark.config import Filter
 from causal_spark.spark.columns import condition, fixed_point
-from causal_spark.spark.compress import label
+from causal_spark.spark.compress import count
 from causal_spark.spark.gate import micros
 from causal_spark.spark.tables import col
+from causal_spark.statistics import Counts
 
 DAY = 86_400_000_000
 # Columns of our own, beside those that carry the names of the user's segments and metrics.
@@ -165,12 +166,10 @@ def in_one_arm(table: DataFrame) -> DataFrame:
     return table.where(~F.col(SPLIT))
 
 
-def by_age(table: DataFrame, days: int, as_of: int) -> dict[tuple[str, int], int]:
+def by_age(table: DataFrame, days: int, as_of: int) -> Counts:
     """Units by arm and whole days since exposure, ages past ``days`` counted as ``days``."""
     age = F.floor((F.lit(as_of) - F.col(EXPOSED)) / F.lit(DAY))
-    rows = table.select(ARM, F.least(age, F.lit(days)).cast("bigint").alias("age"))
-    counts = rows.groupBy(ARM, "age").agg(F.count(F.lit(1)).alias("n")).toArrow()
-    return {(label(row[ARM]), int(row["age"])): int(row["n"]) for row in counts.to_pylist()}
+    return count(table.select(ARM, F.least(age, F.lit(days)).cast("bigint").alias("age")), [ARM, "age"])
 
 
 @dataclass(frozen=True)

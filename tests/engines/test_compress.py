@@ -172,3 +172,33 @@ def test_labels_of_any_type(spark, kind) -> None:
 def test_an_empty_table_has_no_cells(spark) -> None:
     frame = spark.createDataFrame([], "arm string, y double")
     assert compress(frame, MomentsSpec({"y": ("y",)}, by=("arm",), levels={"arm": ("a", "b")})).cells == {}
+
+
+NUM_ACC = {  # name: values, certified mean and standard deviation, correct digits asked of mean and deviation
+    "NumAcc1": ([10000001.0, 10000003.0, 10000002.0], 10000002.0, 1.0, 13.5, 15),
+    "NumAcc2": ([1.2, *([1.1, 1.3] * 500)], 1.2, 0.1, 13.5, 14),
+    "NumAcc3": ([1000000.2, *([1000000.1, 1000000.3] * 500)], 1000000.2, 0.1, 13.5, 9),
+    "NumAcc4": ([10000000.2, *([10000000.1, 10000000.3] * 500)], 10000000.2, 0.1, 13.5, 8),
+}
+
+
+@pytest.mark.parametrize("partitions", [1, 8])
+@pytest.mark.parametrize("name", NUM_ACC)
+def test_certified_digits_survive_the_pass(spark, name, partitions) -> None:
+    """NIST StRD univariate sets; the floors are what doubles of that size can hold."""
+    values, mean, deviation, digits_mean, digits_deviation = NUM_ACC[name]
+    frame = spark.createDataFrame(pd.DataFrame({"arm": "a", "y": values, "i": range(len(values))}))
+    found = compress(frame.repartition(partitions, "i"), MomentsSpec({"y": ("y",)}, by=("arm",))).cells[("a", "y")]
+    error_mean = max(abs(found.mean[0] / mean - 1), 1e-16)
+    error_deviation = max(abs(np.sqrt(found.covariance[0, 0]) / deviation - 1), 1e-16)
+    assert -np.log10(error_mean) >= digits_mean
+    assert -np.log10(error_deviation) >= digits_deviation
+
+
+def test_counts_by_any_columns(table, rows) -> None:
+    found = module.count(table, ["arm", "country"])
+    assert found.by == ("arm", "country")
+    assert found.cells[("a", MISSING)] == (((rows["arm"] == "a") & rows["country"].isna()).sum(),)
+    assert found.margin(("arm",)).cells == {(a,): ((rows["arm"] == a).sum(),) for a in "abc"}
+    with pytest.raises(StatisticError, match="arm"):
+        module.count(table, ["arm"], max_rows=2)

@@ -12,6 +12,7 @@ from causal_spark.methods.experiment.plan import Block
 from causal_spark.methods.experiment.vocabulary import Metric
 from causal_spark.results import Check
 from causal_spark.statistics import Ranges
+from causal_spark.statistics.grouped import MISSING
 from causal_spark.words import say
 
 if TYPE_CHECKING:
@@ -138,10 +139,11 @@ class Checks:
         verdict = "warn" if before else "pass"
         self.add("EVENT_BEFORE_EXPOSURE", verdict, "events", count=before, share=before / max(events, 1))
 
-    def arms_found(self, arm: str, counts: Mapping[str | None, int]) -> None:
+    def arms_found(self, arm: str, counts: Mapping[str, int]) -> None:
         """Labels of the arm column when none were planned."""
-        if counts.get(None):
-            self.add("NULL_TREATMENT", "stop", "", arm, count=counts[None], share=counts[None] / sum(counts.values()))
+        if counts.get(MISSING):
+            share = counts[MISSING] / sum(counts.values())
+            self.add("NULL_TREATMENT", "stop", "", arm, count=counts[MISSING], share=share)
         if len(counts) > 50:
             self.add("TOO_MANY_ARMS", "stop", "", arm, count=len(counts))
 

@@ -181,7 +181,7 @@ def compress_days(
     cells: dict[tuple[str | None, ...], Moments] = {}
     for arm in arms:
         for day in range(days):
-            at_risk = sum(n for (label_, age), n in grown.items() if label_ == arm and age > day)
+            at_risk = sum(n for (name_, age), (n,) in grown.cells.items() if name_ == arm and int(str(age)) > day)
             for name, columns in blocks.items():
                 seen = found.cells.get((arm, str(day), name), Moments.empty(columns))
                 cells[(arm, str(day), name)] = seen + Moments.constant(columns, at_risk - seen.n)

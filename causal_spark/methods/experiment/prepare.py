@@ -14,7 +14,7 @@ from causal_spark.methods.experiment.vocabulary import Experiment, Metric
 from causal_spark.spark import gate, units
 from causal_spark.spark.columns import Prepared, where
 from causal_spark.spark.columns import prepare as prepared
-from causal_spark.spark.compress import MomentsSpec, compress
+from causal_spark.spark.compress import MomentsSpec, compress, count
 from causal_spark.spark.quantiles import quantiles
 from causal_spark.spark.tables import Frame, require, require_numbers
 from causal_spark.statistics import Grouped, Moments, Ranges
@@ -82,10 +82,10 @@ def _unsplit(method: Experiment, frame: Frame, rows: int, checks: Checks) -> Fra
 
 
 def found_arms(method: Experiment, frame: Frame, checks: Checks) -> Mapping[str, float]:
-    counts = gate.group_counts(frame, method.arm)
-    checks.arms_found(method.arm, counts)
+    found = {str(key[0]): int(n) for key, (n,) in count(frame, [method.arm]).cells.items()}
+    checks.arms_found(method.arm, found)
     checks.refuse()
-    return method.arms(tuple(arm for arm in counts if arm is not None))
+    return method.arms(tuple(found))
 
 
 def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Compressed:
