@@ -9,7 +9,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: demo demo-spark demo-data test cluster-test bench wheel lint format lock audit clean
+.PHONY: demo demo-spark test cluster-test bench wheel lint format lock audit clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/ready
@@ -28,6 +28,7 @@ test: $(DEV)/ready
 demo-spark: $(DEMO)/ready dist/causal_spark.zip
 	$(DEMO)/bin/python -c "from causal_spark.simulate import shop_experiment, write; write(shop_experiment(), 'out/demo-spark/data')"
 	PYSPARK_PYTHON=$(CURDIR)/$(DEMO)/bin/python SPARK_CONF_DIR=$(CURDIR)/conf $(DEMO)/bin/spark-submit --master 'local[*]' \
+		--driver-memory 4g --conf spark.sql.shuffle.partitions=8 --conf spark.ui.enabled=false \
 		--py-files dist/causal_spark.zip jobs/experiment.py --config conf/experiment.yml \
 		--set input.exposures.table=out/demo-spark/data/exposures --set input.events.table=out/demo-spark/data/events \
 		--set output.path=out/demo-spark/experiment
@@ -68,4 +69,4 @@ audit: $(DEV)/ready
 	$(DEV)/bin/pip-audit --require-hashes --disable-pip -r requirements-dev.lock
 
 clean:
-	rm -rf build dist out $(DEMO) $(DEV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist out $(DEMO) $(DEV) spark-warehouse *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from causal_spark import __version__, job, storage
 from causal_spark.config import load, override, parse
-from causal_spark.errors import CausalSparkError, ConfigError
+from causal_spark.errors import CausalSparkError, ConfigError, printable, scrub
 from causal_spark.results import Estimate
 from causal_spark.words import LANGUAGES, say
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("CAUSAL_SPARK_TRACEBACK"):
             raise
         reason = " ".join(str(error).split())[:300]
-        print(say("unexpected", language, kind=type(error).__name__, reason=reason), file=sys.stderr)
+        print(say("unexpected", language, kind=type(error).__name__, reason=printable(scrub(reason))), file=sys.stderr)
         return 1
 
 
@@ -213,10 +213,10 @@ def show(outcome: job.Outcome, data: Mapping[str, Any], language: str) -> int:
     elif path:
         console.print(_table(storage.read_frame(storage.join(path, "estimates"))))
     for note in manifest["notes"]:
-        console.print(f"• {escape(note)}")
+        console.print(f"• {escape(printable(note))}")
     if not manifest["trusted"]:
         why = next(iter(manifest["notes"]), "")
-        console.print(f"[bold red]{escape(say('done_untrusted', language, why=why))}[/]")
+        console.print(f"[bold red]{escape(say('done_untrusted', language, why=printable(why)))}[/]")
     for line in _endings(outcome, data, path, language):
         console.print(escape(line), soft_wrap=True)
     if outcome.tracking_error is not None:
@@ -236,7 +236,7 @@ def _endings(outcome: job.Outcome, data: Mapping[str, Any], path: str, language:
         yield say("done_report", language, path=storage.join(path, "report.html"))
     if manifest.get("mlflow_run"):
         given = (data.get("tracking") or {}).get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
-        uri = str(given or "sqlite:///mlflow.db")
+        uri = scrub(given or "sqlite:///mlflow.db")
         command = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else uri
         yield say("done_tracking", language, run=manifest["mlflow_run"], command=command)
 
@@ -252,7 +252,7 @@ def _table(estimates: pd.DataFrame) -> Table:
         interval = f"[{_number(row.conf_low, percent)}, {_number(row.conf_high, percent)}]"
         cells = [row.outcome, row.contrast, row.term, row.method, _number(row.estimate, percent), interval,
                  _p(row.p_value), _p(row.p_adjusted), f"{row.n:,.0f}" if row.n == row.n else "–"]  # fmt: skip
-        table.add_row(*map(escape, cells))
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     return table
 
 

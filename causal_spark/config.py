@@ -125,8 +125,16 @@ def parse(text: str, where: str) -> Any:
     try:
         # _Loader is a SafeLoader: it makes plain data only.
         return yaml.load(text, Loader=_Loader)  # noqa: S506
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError("yaml_unreadable", where=where, reason=" ".join(str(error).split())) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # not chained: the error quotes the line, which may hold a password
+        raise ConfigError("yaml_unreadable", where=where, reason=_problem(error)) from None
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with a YAML text, and in which line, without quoting the line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())[:200]
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -203,7 +211,7 @@ def build(cls: type[T], data: Any, where: str) -> T:
     known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            raise ConfigError("unknown_key", where=where, key=key, hint=nearest(str(key), list(known)))
+            raise ConfigError("unknown_key", where=where, key=str(key)[:60], hint=nearest(str(key), list(known)))
     hints = get_type_hints(cls)
     values = {}
     for name, item in known.items():
@@ -296,7 +304,9 @@ def run_config(data: Mapping[str, Any], method: type[Any], job: str) -> RunConfi
     known = [item.name for item in fields(RunConfig)]
     for key in data:
         if key not in known:
-            raise ConfigError("unknown_key", where="the configuration", key=key, hint=nearest(str(key), known))
+            raise ConfigError(
+                "unknown_key", where="the configuration", key=str(key)[:60], hint=nearest(str(key), known)
+            )
     for key in ("input", "method", "output"):
         if key not in data:
             raise ConfigError("missing_key", where="the configuration", key=key)

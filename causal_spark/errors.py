@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
 from causal_spark.words import say
+
+_ACCOUNT = re.compile(r"://[^\s'\"<>]*@")
+_SECRET = re.compile(
+    r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|key|sig|signature|credential)[\w.-]*=)[^&\s;'\"]+"
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+")
+
+
+def scrub(text: object) -> str:
+    """Text without the user, password, token or key that an address may carry."""
+    return _BEARER.sub(r"\1 ***", _SECRET.sub(r"\1***", _ACCOUNT.sub("://***@", str(text))))
+
+
+def printable(text: str) -> str:
+    """Text in which control characters, which a terminal would obey, are blanks."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class CausalSparkError(Exception):
     """An error with a sentence from the catalogue ``words/*.yml`` and the exit code of the job.
 
     ``key`` names the sentence, ``values`` fill its placeholders. ``str(error)`` is the English
-    sentence, ``error.text("zh")`` the Chinese one.
+    sentence, ``error.text("zh")`` the Chinese one. Secrets and control characters do not get into ``values``.
     """
 
     exit_code = 1
@@ -17,7 +35,7 @@ class CausalSparkError(Exception):
     def __init__(self, key: str, /, **values: object) -> None:
         super().__init__(key)
         self.key = key
-        self.values = values
+        self.values = {k: printable(scrub(v)) if isinstance(v, str) else v for k, v in values.items()}
 
     def text(self, language: str = "en") -> str:
         return say(self.key, language, **self.values)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import ModuleType
@@ -152,7 +152,10 @@ def _sources(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
 
 def _target(engine: Engine, config: RunConfig, key: str) -> Any:
     if config.output.path is not None:
-        return RunFolder(config.output.path, key)
+        from causal_spark.spark.tables import save_delta
+
+        save = partial(save_delta, engine) if config.output.format == "delta" else storage.write_frame
+        return RunFolder(config.output.path, key, config.output.scratch, save)
     from causal_spark.spark.catalog import RunTables
 
     return RunTables(engine, str(config.output.table), config.output.format, config.output.scratch, key)
@@ -188,8 +191,9 @@ def _facts(config: RunConfig, key: str, prints: Mapping[str, str], found: Mappin
 
 
 def _choices(config: RunConfig) -> dict[str, Any]:
-    """The settings of the method that the report names."""
-    return {name: getattr(config.method, name, None) for name in ("alpha", "correction", "alternative", "control")}
+    """The settings of the method, and those that the report names by themselves."""
+    named = {name: getattr(config.method, name, None) for name in ("alpha", "correction", "alternative", "control")}
+    return {**named, "method": asdict(config.method)}
 
 
 def _write(target: Any, config: RunConfig, result: Result, statistics: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +206,6 @@ def _write(target: Any, config: RunConfig, result: Result, statistics: str, fact
         **facts,
         "trusted": result.trusted,
         "notes": list(result.notes),
-        "method": asdict(config.method),
         "language": config.report.language,
         "tracking": {"uri": None, "experiment": config.tracking.experiment, "run_name": config.tracking.run_name},
         "path": config.output.path or config.output.table,
@@ -285,7 +288,7 @@ def resolve(path: str, changes: Mapping[str, Any], output: str | None, tracking:
     text = storage.read_text(storage.join(path, "statistics.json"))
     key = hashlib.sha256((manifest["run_key"] + json.dumps(dict(changes), sort_keys=True, default=str)).encode())
     short = key.hexdigest()[:16]
-    target = RunFolder(output or f"{path.rstrip('/')}-resolved-{short[:6]}", short)
+    target = RunFolder(storage.check(output) if output else f"{path.rstrip('/')}-resolved-{short[:6]}", short)
     config = run_config(
         {
             "job": manifest["job"], "input": {}, "method": method, "output": {"path": target.path},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,15 @@ STAGE = "_stage"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``path`` for the run ``key``. A folder with a manifest is finished; one with only a claim was interrupted."""
+    """``path`` for the run ``key``. A folder with a manifest is finished; one with only a claim was interrupted.
+
+    ``stage``: another folder for what is staged; ``save`` writes a table into a folder.
+    """
 
     path: str
     key: str
     stage: str | None = None
+    save: Callable[[str, pd.DataFrame], None] = storage.write_frame
     _claimed: list[bool] = field(default_factory=list)
 
     def finished(self) -> dict[str, Any] | None:
@@ -52,25 +56,30 @@ class RunFolder:
         """After a refusal or a failure: leave nothing of this run."""
         if self._claimed and not storage.exists(storage.join(self.path, MANIFEST)):
             storage.delete_folder(self.path)
+            storage.delete_folder(self.staged)
+
+    @property
+    def staged(self) -> str:
+        return storage.join(self.stage, self.key) if self.stage else storage.join(self.path, STAGE)
 
     def scratch(self, name: str) -> str:
         """A folder for a staged table, inside the claimed run folder or the given scratch folder."""
         self.begin()
-        return storage.join(self.stage or storage.join(self.path, STAGE), name)
+        return storage.join(self.staged, name)
 
     def read(self, name: str) -> str:
         return storage.read_text(storage.join(self.path, name))
 
     def write(self, tables: Mapping[str, pd.DataFrame], texts: Mapping[str, str]) -> None:
         for name, frame in tables.items():
-            storage.write_frame(storage.join(self.path, name), frame)
+            self.save(storage.join(self.path, name), frame)
         for name, text in texts.items():
             storage.write_text(storage.join(self.path, name), text)
 
     def finish(self, manifest: Mapping[str, Any], keep_stage: bool) -> None:
         """The manifest is the last thing written; its presence means that everything is there."""
         if not keep_stage:
-            storage.delete_folder(storage.join(self.path, STAGE))
+            storage.delete_folder(self.staged)
         storage.write_text(storage.join(self.path, MANIFEST), manifest_text(manifest))
         storage.delete_file(storage.join(self.path, CLAIM))
 

@@ -26,7 +26,8 @@ def check(path: str) -> str:
         raise ConfigError("bad_scheme", path=_redact(path), choices=", ".join(sorted(SCHEMES - {""})))
     if ".." in parts or re.search(r"[*?\[\]{}`;\n\r\x00<>|\"']", path) or path.strip() in {"", "/", "."}:
         raise ConfigError("bad_path", path=_redact(path))
-    if scheme and "@" in urlsplit(path).netloc and scheme not in {"abfs", "abfss", "wasbs"}:
+    account, at, _ = urlsplit(path).netloc.rpartition("@") if scheme else ("", "", "")
+    if at and (":" in account or scheme not in {"abfs", "abfss", "wasbs"}):
         raise ConfigError("path_with_credentials", path=_redact(path))
     return path
 

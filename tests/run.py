@@ -27,11 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 JAVA_VERSIONS = (17, 21, 25)
 NO_JAVA = "no Java 17, 21 or 25 was found in JAVA_HOME, PATH or /usr/lib/jvm"
 SPARK_TESTS = ("tests/engines", "tests/jobs")
-LEGS = {
-    "sail": ("--engine", "sail"),
-    "spark": ("--engine", "spark", *SPARK_TESTS),
-    "connect": ("--engine", "connect", *SPARK_TESTS),
-}
+LEGS = {"sail": (), "spark": SPARK_TESTS, "connect": SPARK_TESTS}
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,8 @@ def run_leg(leg: str, java: Path | None, extra: Sequence[str]) -> Outcome:
     if java is not None:
         environment["JAVA_HOME"] = str(java)
     color = ["--color=yes"] if sys.stdout.isatty() else []
-    command = [sys.executable, "-m", "pytest", *LEGS[leg], *color, *extra]
+    chosen = any((ROOT / argument.split("::")[0]).exists() for argument in extra)
+    command = [sys.executable, "-m", "pytest", "--engine", leg, *color, *extra, *(() if chosen else LEGS[leg])]
     print(f"\n== {leg}: {' '.join(command[1:])}", flush=True)
     start, last = time.monotonic(), "no closing line from pytest"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -98,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Run the tests on every engine.")
     parser.add_argument("--require-spark", action="store_true", default=os.environ.get("REQUIRE_SPARK", "0") == "1")
     parser.add_argument("--only", choices=tuple(LEGS), action="append", help="run this leg only (may be repeated)")
-    parser.add_argument("extra", nargs="*", help="arguments for pytest, after --")
+    parser.add_argument("extra", nargs="*", help="arguments for pytest, after --; paths replace those of the legs")
     options = parser.parse_args(arguments)
     java, start, outcomes = find_java(), time.monotonic(), []
     for leg in options.only or LEGS:

@@ -9,19 +9,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from causal_spark.errors import scrub as scrub
+
 DEFAULT_URI = "sqlite:///mlflow.db"
 LOCK_SECONDS = 600.0
 _SQLITE = "sqlite:///"
-_ACCOUNT = re.compile(r"://[^\s'\"<>]*@")
-_SECRET = re.compile(
-    r"(?i)\b([\w.-]*(?:password|passwd|pwd|token|secret|key|sig|signature|credential)[\w.-]*=)[^&\s;'\"]+"
-)
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+")
-
-
-def scrub(text: object) -> str:
-    """Text without the user, password, token or key that an address may carry."""
-    return _BEARER.sub(r"\1 ***", _SECRET.sub(r"\1***", _ACCOUNT.sub("://***@", str(text))))
 
 
 def on_databricks() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -64,25 +65,40 @@ def cuped(groups: Mapping[str, Moments], forms: Sequence[Form], theta_of: ThetaO
     return Adjustment(theta, rho2, adjusted)
 
 
-def cluster_difference(
-    treatment: Moments, control: Moments, total: str, size: str, correction: Correction = "CR1"
-) -> tuple[float, float]:
-    """Difference of means over rows in clusters, and its cluster-robust standard error.
+def cluster_factors(clusters: tuple[float, float], rows: float, correction: Correction = "CR1") -> tuple[float, float]:
+    """What the arm-wise cluster variances are to be multiplied by, for each of two arms with so many ``clusters``.
 
-    The moments are over clusters: ``total`` is the column of cluster sums Σy, ``size`` that of cluster
-    sizes. It is ordinary least squares on an intercept and the treatment, with the sandwich of
-    Liang & Zeger (1986): CR0 without correction; CR1 times G/(G-1)·(N-1)/(N-2) (Cameron & Miller 2015, eq. 12);
-    ``arm`` times G_a/(G_a-1) in each arm, which is the delta method for Σy/Σsize exactly.
+    The delta method on cluster totals has the factor G_a/(G_a-1) in arm a: that is ``arm``. The sandwich of
+    Liang & Zeger (1986) has none: ``CR0``. ``CR1`` has G/(G-1)·(N-1)/(N-2) over both arms with N ``rows``
+    (Cameron & Miller 2015, eq. 12). Too few clusters or rows give NaN.
     """
-    if not (treatment.n > 0 and control.n > 0):
-        return np.nan, np.nan
-    means, squares = [], []
-    clusters, rows = treatment.n + control.n, 0.0
-    for part in (treatment, control):
-        values = evaluate(part, [Form(total, size)])
-        means.append(values.value[0])
-        factor = 1.0 if correction == "arm" else (part.n - 1) / part.n
-        squares.append(values.vcov[0, 0] * factor)
-        rows += part.n * part.mean[part.names.index(size)]
-    scale = clusters / (clusters - 1) * (rows - 1) / (rows - 2) if correction == "CR1" else 1.0
-    return float(means[0] - means[1]), float(np.sqrt(scale * sum(squares)))
+    if correction == "arm":
+        return 1.0, 1.0
+    total = sum(clusters)
+    if min(clusters) < 1 or total < 2 or rows <= 2:
+        return math.nan, math.nan
+    scale = total / (total - 1) * (rows - 1) / (rows - 2) if correction == "CR1" else 1.0
+    return scale * (clusters[0] - 1) / clusters[0], scale * (clusters[1] - 1) / clusters[1]
+
+
+def cluster_difference(
+    treatment: Moments,
+    control: Moments,
+    total: str,
+    size: str,
+    correction: Correction = "CR1",
+    rows: float | None = None,
+) -> tuple[float, float]:
+    """Difference of Σtotal/Σsize between two arms of clusters, and its cluster-robust standard error.
+
+    The moments are over clusters. With ``size`` the number of rows of a cluster it is ordinary least squares on an
+    intercept and the treatment; with another denominator, weighted least squares of the ratio, and ``rows`` says
+    how many rows there are. ``correction`` as in ``cluster_factors``; ``arm`` is the delta method exactly.
+    """
+    parts = (treatment, control)
+    values = [evaluate(part, [Form(total, size)]) for part in parts]
+    if rows is None:
+        rows = float(sum(part.n * part.mean[part.names.index(size)] for part in parts))
+    factors = cluster_factors((treatment.n, control.n), rows, correction)
+    variance = sum(value.vcov[0, 0] * factor for value, factor in zip(values, factors, strict=True))
+    return float(values[0].value[0] - values[1].value[0]), float(np.sqrt(variance))

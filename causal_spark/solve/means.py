@@ -34,6 +34,10 @@ class Values:
     vcov: Array
     n: float
 
+    def inflate(self, factor: float) -> Values:
+        """The same estimates with their covariance times ``factor``."""
+        return Values(self.value, self.vcov * factor, self.n)
+
     def combine(self, weights: Array, shift: float = 0.0) -> Values:
         """The linear combination weights·value + shift, as a single form."""
         w = np.asarray(weights, float)
@@ -86,10 +90,17 @@ def welch_dof(variance_1: float, n_1: float, variance_2: float, n_2: float) -> f
     return float((a + b) ** 2 / (a**2 / (n_1 - 1) + b**2 / (n_2 - 1)))
 
 
-def difference(treatment: Values, control: Values, alpha: float = 0.05, alternative: Alternative = "two-sided") -> Test:
-    """Welch's t test and interval for the difference of two single-form groups (Welch 1947)."""
+def difference(
+    treatment: Values,
+    control: Values,
+    alpha: float = 0.05,
+    alternative: Alternative = "two-sided",
+    dof: float | None = None,
+) -> Test:
+    """t test and interval for the difference of two single-form groups; ``dof`` None is Welch's (1947)."""
     variance_t, variance_c = treatment.vcov[0, 0], control.vcov[0, 0]
-    dof = welch_dof(variance_t, treatment.n, variance_c, control.n)
+    if dof is None:
+        dof = welch_dof(variance_t, treatment.n, variance_c, control.n)
     error = math.sqrt(variance_t + variance_c) if variance_t + variance_c >= 0 else math.nan
     return wald(float(treatment.value[0] - control.value[0]), error, alpha, dof, alternative)
 

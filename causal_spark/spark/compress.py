@@ -87,17 +87,18 @@ class Sum:
     factors: tuple[str, ...]
 
 
-def compress(frame: DataFrame, spec: MomentsSpec, max_rows: int = MAX_ROWS) -> Grouped:
+def compress(frame: DataFrame, spec: MomentsSpec, max_rows: int = MAX_ROWS, piloted: bool = True) -> Grouped:
     """The moments that ``spec`` asks for, keyed by (*by, *segments, block).
 
     One scan: products with 0/1 group indicators where there are few sums and no segments, else one group-by
     over the full cross of ``by`` and ``segments``, whose margins merge on the driver; a cross of more than
     ``max_rows`` cells falls back to a scan for each segment column. The pass is repeated once if the pilot
-    centres turn out to be so far from the means that digits were lost.
+    centres turn out to be so far from the means that digits were lost. ``piloted`` False starts from the centre 0:
+    for a frame whose first rows cost as much as all of it (a shuffle).
 
     Raises StatisticError if one segment column alone has more than ``max_rows`` cells.
     """
-    centres = pilot(frame, spec.columns)
+    centres = pilot(frame, spec.columns) if piloted else dict.fromkeys(spec.columns, 0.0)
     grouped = _pass(frame, spec, centres, max_rows)
     better = _recentre(grouped, spec, centres)
     return grouped if better is None else _pass(frame, spec, better, max_rows)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, DataType, DateType, NumericType, TimestampNTZType, TimestampType
 
 from causal_spark import storage
-from causal_spark.config import FORMATS, MAX_NAME, Source, nearest
+from causal_spark.config import FORMATS, MAX_NAME, Filter, Source, nearest
 from causal_spark.errors import ConfigError, RunError
 from causal_spark.spark.session import Engine, on_databricks
 
@@ -22,6 +25,8 @@ from causal_spark.spark.session import Engine, on_databricks
 Frame = DataFrame
 
 NAME = re.compile(r"^[\w-]+(\.[\w-]+){0,2}$")
+# Of a path that is not on this machine the cluster hears only if it looks like one.
+PLAIN = re.compile(r"[\w.:=-]+|(?=.*/)[\w./:=+,%()~@ -]+")
 # Spark reads `text`.`path` as a file in that format.
 FILE_FORMATS = {*FORMATS, "text", "avro", "binaryfile", "xml", "libsvm", "image", "jdbc"}
 
@@ -57,7 +62,8 @@ def _read(engine: Engine, source: Source, role: str) -> DataFrame:
             return spark.table(quoted)
         return spark.read.option("versionAsOf", source.version).table(quoted)
     path = _engine_path(source.table)
-    if engine.local_files and storage.is_local(source.table) and not Path(storage.local(source.table)).exists():
+    here = engine.local_files or not PLAIN.fullmatch(path)
+    if here and storage.is_local(source.table) and not Path(storage.local(source.table)).exists():
         raise ConfigError("table_not_found", role=role, table=source.table)
     reader = spark.read.format(source.format)
     if source.format == "csv":
@@ -108,6 +114,33 @@ def require_times(frame: DataFrame, name: str, role: str) -> None:
         raise ConfigError("not_a_time", role=role, column=name, type=kind.simpleString())
 
 
+def require_filters(frame: DataFrame, filters: Sequence[Filter], role: str) -> None:
+    """As ``require`` for the columns of ``filters``, and their values must be of the columns' types."""
+    kinds = require(frame, [item.column for item in filters], role)
+    for item in filters:
+        fits, expected = _fitting(kinds[item.column])
+        values = item.value if isinstance(item.value, list | tuple) else [item.value]
+        if item.op not in ("is_null", "not_null") and not all(map(fits, values)):
+            raise ConfigError("bad_filter", column=item.column, op=item.op, expected=expected)
+
+
+def _fitting(kind: DataType) -> tuple[Callable[[Any], bool], str]:
+    """Whether a filter's value may be compared with a column of this type, and what is expected of it."""
+    if isinstance(kind, BooleanType):
+        return lambda value: isinstance(value, bool), "true or false"
+    if isinstance(kind, NumericType):
+        return lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    if isinstance(kind, TimestampType | TimestampNTZType | DateType):
+        return _is_time, "a time such as 2026-01-31"
+    return lambda value: isinstance(value, str), "a text"
+
+
+def _is_time(value: object) -> bool:
+    with suppress(ValueError, TypeError):
+        return bool(datetime.fromisoformat(value))  # type: ignore[arg-type]
+    return False
+
+
 def fingerprint(engine: Engine, source: Source, frame: DataFrame) -> str:
     """What tells two states of a table apart, without reading it: files with size and time, or the Delta version.
 
@@ -135,11 +168,21 @@ def _digest(parts: Sequence[str]) -> str:
 
 def stage(engine: Engine, frame: DataFrame, folder: str) -> DataFrame:
     """``frame`` written once as parquet and read back, so that later passes do not repeat its shuffles."""
+    return engine.spark.read.parquet(_write(frame, folder, "parquet"))
+
+
+def save_delta(engine: Engine, folder: str, frame: pd.DataFrame) -> None:
+    """A small table as a Delta table in ``folder``."""
+    _write(engine.spark.createDataFrame(storage.arrow(frame)).coalesce(1), folder, "delta")
+
+
+def _write(frame: DataFrame, folder: str, kind: str) -> str:
+    """The folder as the engine names it, after ``frame`` has been written there."""
     target = storage.check(folder)
     if storage.is_local(target) and not on_databricks():
         target = "file://" + str(Path(storage.local(target)).resolve())
     try:
-        frame.write.mode("overwrite").parquet(target)
+        frame.write.mode("overwrite").format(kind).save(target)
     except PySparkException as error:
         raise RunError("write_failed", path=folder, reason=" ".join(str(error).split())[:300]) from error
-    return engine.spark.read.parquet(target)
+    return target

@@ -14,7 +14,7 @@ from causal_spark.methods.experiment.vocabulary import Experiment, Metric, Ratio
 from causal_spark.spark import gate, units
 from causal_spark.spark.columns import where
 from causal_spark.spark.compress import MomentsSpec, compress
-from causal_spark.spark.tables import Frame, require, require_numbers, require_times
+from causal_spark.spark.tables import Frame, require, require_filters, require_numbers, require_times
 from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
 
@@ -27,15 +27,13 @@ def check_events(
         raise ConfigError("missing_key", where="method", key="time")
     if method.cluster is not None:
         raise ConfigError("cluster_needs_units")
-    require(
-        exposures,
-        [method.unit, method.arm, method.time, *method.segments, *(f.column for f in method.where)],
-        "exposures",
-    )
+    require(exposures, [method.unit, method.arm, method.time, *method.segments], "exposures")
+    require_filters(exposures, method.where, "exposures")
     amounts = _amounts(method)
-    filters = [f.column for m in method.metrics for f in (*m.where, *m.numerator_where, *m.denominator_where)]
+    filters = [f for m in method.metrics for f in (*m.where, *m.numerator_where, *m.denominator_where)]
     identity = [method.event_id] if method.event_id else []
-    require(events, [method.unit, method.time, *filters, *identity], "events")
+    require(events, [method.unit, method.time, *identity], "events")
+    require_filters(events, filters, "events")
     require_numbers(events, amounts, "events")
     for frame, role in ((exposures, "exposures"), (events, "events")):
         require_times(frame, method.time, role)
@@ -98,7 +96,7 @@ def _measure(method: Experiment, metric: Metric, place: int) -> units.Measure:
         filters = (*filters, *(metric.numerator_where if place == 0 else metric.denominator_where))
         name = f"{metric.name} {('numerator', 'denominator')[place]}"
     source = metric.sources[place] if metric.sources else "*"
-    counted = source == "*" or metric.kind == "count"
+    counted = source == "*"
     return units.Measure(
         name,
         None if counted or metric.binary else source,
@@ -176,7 +174,7 @@ def compress_days(
         if known.issuperset(columns):
             blocks[block.metric.name] = columns
     active = units.decimals(units.daily(units.in_one_arm(pairs), whole, days, as_of), whole)
-    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, units.SINCE)))
+    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, units.SINCE)), piloted=False)
     grown = units.by_age(units.in_one_arm(staged), days, as_of)
     cells: dict[tuple[str | None, ...], Moments] = {}
     for arm in arms:

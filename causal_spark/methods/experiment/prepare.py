@@ -16,7 +16,7 @@ from causal_spark.spark.columns import Prepared, where
 from causal_spark.spark.columns import prepare as prepared
 from causal_spark.spark.compress import MomentsSpec, compress, count
 from causal_spark.spark.quantiles import quantiles
-from causal_spark.spark.tables import Frame, require, require_numbers
+from causal_spark.spark.tables import Frame, require, require_filters, require_numbers
 from causal_spark.statistics import Grouped, Moments, Ranges
 from causal_spark.statistics.grouped import BLOCK
 
@@ -42,7 +42,8 @@ def check_units(method: Experiment, frame: Frame, checks: Checks) -> UnitTable:
     planned = plan.blocks(metrics)
     numbers = list(dict.fromkeys(column.source for block in planned for column in block.columns))
     keys = [method.unit, method.arm, *([method.cluster] if method.cluster else []), *method.segments]
-    require(frame, [*keys, *(item.column for item in method.where)], "units")
+    require(frame, keys, "units")
+    require_filters(frame, method.where, "units")
     require_numbers(frame, numbers, "units")
     frame = where(frame, method.where)
     rounded = {c.source for b in planned for c in b.columns if c.winsorize is not None or method.cluster}
@@ -169,7 +170,7 @@ def _clustered(
     for segment in (None, *method.segments):
         keys = (table.arm,) if segment is None else (table.arm, segment)
         totals = units.clusters(frame, method.cluster, keys, sums)
-        part = compress(totals, MomentsSpec(wanted, by=keys))
+        part = compress(totals, MomentsSpec(wanted, by=keys), piloted=False)
         for key, moments in part.cells.items():
             named = dict(zip(part.by, key, strict=True))
             cells[tuple(named.get(name) for name in by)] = moments

@@ -16,9 +16,9 @@ from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.vocabulary import Experiment
 from causal_spark.results import Check, Estimate, Result, checks_frame, estimates_frame
-from causal_spark.solve.intervals import Test, wald
+from causal_spark.solve.intervals import Test
 from causal_spark.solve.lifts import lift
-from causal_spark.solve.linear import Adjustment, cluster_difference, cuped
+from causal_spark.solve.linear import Adjustment, cluster_factors, cuped
 from causal_spark.solve.means import Values, difference, evaluate
 from causal_spark.solve.multiplicity import adjust
 from causal_spark.solve.proportions import two_proportions
@@ -155,33 +155,38 @@ class _Solver:
             return "cluster"
         return "delta" if block.metric.kind == "ratio" else "z" if block.metric.binary else "welch"
 
-    def _plain(self, segment: str, block: plan.Block, contrast: _Contrast,
-               arms: Mapping[str, Moments], twin: bool) -> list[Estimate]:  # fmt: skip
+    def _plain(
+        self, segment: str, block: plan.Block, contrast: _Contrast, arms: Mapping[str, Moments], twin: bool
+    ) -> list[Estimate]:
         form = block.forms(self.clustered)[:1]
         t, c = (evaluate(arms[arm], form) for arm in (contrast.treatment, contrast.control))
-        alpha, side = self.method.alpha, self.method.alternative
         notes = [say("note_unadjusted", self.language)] if twin else []
+        n = self._units(block, arms, contrast)
         if self.label(block) == "z":
-            absolute = two_proportions(float(t.value[0]), t.n, float(c.value[0]), c.n, alpha, side)
-            t, c = _unpooled(t), _unpooled(c)
-            relative = lift(t, c, self.method.lift, alpha, side, math.inf)
-            if self.method.lift == "fieller" and math.isfinite(absolute.statistic):
-                relative = replace(relative, statistic=absolute.statistic, p_value=absolute.p_value)
+            absolute, relative = self._proportions(t, c)
             notes += self._disagreement(absolute)
         else:
-            absolute = difference(t, c, alpha, side)
-            if self.clustered and self.method.cluster_correction == "CR1":
-                absolute = self._cr1(block, arms, contrast, absolute)
-            relative = lift(t, c, self.method.lift, alpha, side)
-        n = self._units(block, arms, contrast)
+            absolute, relative = self._means(t, c, n)
         return self._pair(self.label(block), segment, block, contrast, absolute, relative, n, notes)
 
-    def _cr1(self, block: plan.Block, arms: Mapping[str, Moments], contrast: _Contrast, plain: Test) -> Test:
-        form = block.forms(True)[0]
-        pair = (arms[contrast.treatment], arms[contrast.control])
-        estimate, error = cluster_difference(*pair, form.numerator, str(form.denominator), "CR1")
-        dof = pair[0].n + pair[1].n - 2
-        return wald(estimate, error, self.method.alpha, dof, self.method.alternative)
+    def _means(self, t: Values, c: Values, rows: float) -> tuple[Test, Test]:
+        """Difference and lift of two means or ratios, with the cluster correction asked for."""
+        dof = None
+        if self.clustered and self.method.cluster_correction == "CR1":
+            factors = cluster_factors((t.n, c.n), rows, "CR1")
+            dof = t.n + c.n - 1
+            t, c = t.inflate(factors[0]), c.inflate(factors[1])
+        alpha, side = self.method.alpha, self.method.alternative
+        return difference(t, c, alpha, side, dof), lift(t, c, self.method.lift, alpha, side, dof)
+
+    def _proportions(self, t: Values, c: Values) -> tuple[Test, Test]:
+        """Pooled test and unpooled interval; the lift's Fieller interval is of the unpooled variances too."""
+        alpha, side = self.method.alpha, self.method.alternative
+        absolute = two_proportions(float(t.value[0]), t.n, float(c.value[0]), c.n, alpha, side)
+        relative = lift(_unpooled(t), _unpooled(c), self.method.lift, alpha, side, math.inf)
+        if self.method.lift == "fieller" and math.isfinite(absolute.statistic):
+            relative = replace(relative, statistic=absolute.statistic, p_value=absolute.p_value)
+        return absolute, relative
 
     def _disagreement(self, test: Test) -> list[str]:
         """The pooled test and the unpooled interval can differ when p is very near alpha."""
@@ -193,13 +198,11 @@ class _Solver:
     def _adjusted(self, segment: str, block: plan.Block, contrast: _Contrast,
                   arms: Mapping[str, Moments], adjusted: Adjustment) -> list[Estimate]:  # fmt: skip
         t, c = adjusted.groups[contrast.treatment], adjusted.groups[contrast.control]
-        alpha, side = self.method.alpha, self.method.alternative
-        absolute = difference(t, c, alpha, side)
-        relative = lift(t, c, self.method.lift, alpha, side)
+        n = self._units(block, arms, contrast)
+        absolute, relative = self._means(t, c, n)
         form = block.forms(self.clustered)[:1]
         raw = evaluate(arms[contrast.treatment], form).value[0] - evaluate(arms[contrast.control], form).value[0]
         notes = [say("note_sign_flip", self.language)] if raw * absolute.estimate < 0 else []
-        n = self._units(block, arms, contrast)
         return self._pair("cuped", segment, block, contrast, absolute, relative, n, notes)
 
     def _units(self, block: plan.Block, arms: Mapping[str, Moments], contrast: _Contrast) -> float:

@@ -62,7 +62,7 @@ def check_arms(cells: Cells, checks: Checks) -> None:
     """Labels that were not planned, planned arms without units, columns with NaN."""
     arm, counts = cells.method.arm, cells.counts()
     total = max(sum(counts.values()), 1)
-    for label, n in counts.items():
+    for label, n in sorted(counts.items()):
         if label == MISSING:
             checks.add("NULL_TREATMENT", "stop", "units", arm, count=n, share=n / total)
         elif label not in cells.compressed.facts["arms"] and label not in cells.method.holdouts:
