@@ -82,7 +82,7 @@ setup(
     },
     install_requires=REQUIRES,
     extras_require={"local": LOCAL, "dev": DEV, "dp": []},
-    entry_points={"console_scripts": ["causal-spark = causal_spark.cli:main"]},
+    entry_points={"console_scripts": ["causal-spark = causal_spark.cli:console"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

@@ -51,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def console() -> None:
+    """The console script. It raises for any code but 0: a wheel task of Databricks ignores what is returned."""
+    code = main()
+    if code:
+        sys.exit(code)
+
+
 def submit(name: str, argv: Sequence[str]) -> int:
     """``spark-submit jobs/<name>.py --config ...``: the run of one job."""
     return main(["run", "--job", name, *argv])
@@ -269,4 +276,4 @@ def _p(value: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

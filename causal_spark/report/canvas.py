@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, FAINT, GRID = "#1b2430", "#667282", "#9aa5b3", "#e3e8ee"
 STRIPE = "#f5f7f9"
-UP, DOWN, ALARM = "#1f5fc4", "#b4540a", "#b42318"
+UP, DOWN, ALARM = "#1f5fc4", "#7a3aa8", "#b42318"  # a rise and a fall are neither good nor bad
 SERIES = ("#1f5fc4", "#b4540a", "#6b4fa0", "#0f7b6c")
 FONTS = ("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "sans-serif")
 WIDTH = 9.0

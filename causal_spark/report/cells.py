@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from causal_spark.report import numbers
 from causal_spark.report.effects import EVERYONE, Change, Effect
 from causal_spark.report.parts import Block, Cell, clip
@@ -13,11 +15,32 @@ def blocks(*some: Block | None) -> tuple[Block, ...]:
     return tuple(block for block in some if block)
 
 
-def change_cell(change: Change, unit: str, phrases: Phrases, tone: str = "") -> Cell:
-    """An estimate above its interval; a dash above the reason where there is none."""
+def change_places(change: Change, unit: str, least: int | None = None) -> int | None:
+    """Digits of a change and its interval, as many as its column has."""
+    return numbers.at_least(numbers.interval_places(change.estimate, change.low, change.high, unit), least)
+
+
+def lift_places(every: Iterable[Effect]) -> int | None:
+    """The digits that all relative changes of a page share."""
+    return numbers.column_places(((e.lift.estimate, e.lift.low, e.lift.high) for e in every), "percent")
+
+
+def points_places(every: Iterable[Effect]) -> int | None:
+    """The digits that all differences in percentage points share."""
+    changes = (effect.difference for effect in every if effect.unit == "points")
+    return numbers.column_places(((c.estimate, c.low, c.high) for c in changes), "points")
+
+
+def p_cell(value: object) -> Cell:
+    """p with the digits of its column."""
+    return Cell(numbers.p_value(value, 4))
+
+
+def change_cell(change: Change, unit: str, phrases: Phrases, tone: str = "", least: int | None = None) -> Cell:
+    """An estimate above its interval; a dash above the reason where there is none. ``least``: the column's digits."""
     if not change.known:
         return Cell(numbers.DASH, clip(change.note, 80) if change.method else "")
-    places = numbers.interval_places(change.estimate, change.low, change.high, unit)
+    places = change_places(change, unit, least)
     text = numbers.FORMATTERS[unit](change.estimate, places, True)
     return Cell(phrases.with_unit(text, unit), numbers.interval(change.low, change.high, unit, places), tone)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from causal_spark.report import figures, numbers
+from causal_spark.report import figures, numbers, settings
+from causal_spark.report.cells import change_places, lift_places
 from causal_spark.report.effects import (
     EVERYONE,
-    UNITS,
     Change,
     Effect,
     by_segment,
@@ -19,12 +19,13 @@ from causal_spark.report.effects import (
     overall,
     records,
     table_of,
+    unit_of,
 )
 from causal_spark.report.figures import Band, ForestRow, Share
 from causal_spark.report.marks import PLAIN, Mark, Scale
 from causal_spark.report.parts import Figure, clip
 from causal_spark.report.phrases import Phrases
-from causal_spark.report.trust import is_true
+from causal_spark.report.trust import before_text, is_true
 from causal_spark.results import Result
 
 ACROSS = 4
@@ -37,11 +38,11 @@ def mark(change: Change, moved: int = 0) -> Mark:
     return Mark(change.estimate, change.low, change.high, {1: "up", -1: "down"}.get(moved, ""))
 
 
-def change_text(change: Change, unit: str) -> str:
+def change_text(change: Change, unit: str, least: int | None = None) -> str:
     """``+3.2%  [+1.1%, +5.3%]``; a dash for what was not estimated."""
     if not change.known:
         return numbers.DASH
-    places = numbers.interval_places(change.estimate, change.low, change.high, unit)
+    places = change_places(change, unit, least)
     spread = numbers.interval(change.low, change.high, unit, places)
     return f"{numbers.FORMATTERS[unit](change.estimate, places, True)}  {spread}".strip()
 
@@ -52,6 +53,7 @@ def effects_figure(phrases: Phrases, every: Sequence[Effect]) -> Figure | None:
     if not shown:
         return None
     several = len({effect.contrast for effect in shown}) > 1
+    least = lift_places(shown)
     twins = any(effect.raw_lift.method for effect in shown)
     rows = [
         ForestRow(
@@ -59,7 +61,7 @@ def effects_figure(phrases: Phrases, every: Sequence[Effect]) -> Figure | None:
             effect.contrast if several else "",
             mark(effect.lift, effect.moved),
             mark(effect.raw_lift) if effect.raw_lift.method else None,
-            change_text(effect.lift, "percent"),
+            change_text(effect.lift, "percent", least),
         )
         for effect in shown
     ]
@@ -70,7 +72,7 @@ def effects_figure(phrases: Phrases, every: Sequence[Effect]) -> Figure | None:
     captions += [_missing(phrases, [row.mark for row in rows])]
     if len(rows) > figures.MAX_FOREST_ROWS:
         captions.append(phrases("figure_rows_shown", shown=figures.MAX_FOREST_ROWS, rows=len(rows)))
-    return Figure("effects", svg, " ".join(caption for caption in captions if caption))
+    return Figure("effects", svg, phrases.joined(caption for caption in captions if caption))
 
 
 def _missing(phrases: Phrases, marks: Sequence[Mark | None]) -> str:
@@ -91,7 +93,7 @@ def segment_figures(phrases: Phrases, every: Sequence[Effect]) -> list[Figure]:
         caption = phrases("cap_segments")
         if len(segments) > figures.MAX_FOREST_ROWS - 1:
             shown = figures.MAX_FOREST_ROWS - 1
-            caption = f"{caption} {phrases('figure_rows_shown', shown=shown, rows=len(segments))}"
+            caption = phrases.joined([caption, phrases("figure_rows_shown", shown=shown, rows=len(segments))])
         across = math.ceil(len(outcomes) / math.ceil(len(outcomes) / ACROSS))
         for start in range(0, len(outcomes), across):
             chunk = outcomes[start : start + across]
@@ -100,7 +102,8 @@ def segment_figures(phrases: Phrases, every: Sequence[Effect]) -> list[Figure]:
             marks = [[cells.get((outcome, line, contrast)) for outcome in chunk] for line in lines]
             labels = [phrases.plain("everyone"), *segments]
             svg = figures.matrix(chunk, labels, marks, name=name, axis=phrases.plain("axis_lift"))
-            caption = caption if start else f"{caption} {_missing(phrases, list(cells.values()))}".strip()
+            missing = "" if start else _missing(phrases, list(cells.values()))
+            caption = phrases.joined([caption, missing]) if missing else caption
             title = "" if start else clip(contrast, 120)
             found.append(Figure(name, svg, caption if start + across >= len(outcomes) else "", title))
     return found
@@ -117,11 +120,20 @@ def days_figure(phrases: Phrases, result: Result, level: str) -> Figure | None:
         here = frame[frame["outcome"].astype(str) == outcome]
         contrasts = list(dict.fromkeys(here["contrast"].astype(str)))[:MAX_CONTRASTS]
         bands = [_band(here[here["contrast"].astype(str) == contrast], contrast) for contrast in contrasts]
-        points = UNITS.get(kind) == "points"
+        points = unit_of(kind) == "points"
         title = f"{clip(outcome, 32)} ({phrases.plain('unit_points')})" if points else outcome
         panels.append((title, bands, Scale(100.0) if points else PLAIN))
     svg = figures.curves(panels, name="by_day", axis=phrases.plain("axis_day"))
-    return Figure("by_day", svg, phrases("cap_days", level=level))
+    caption = phrases("cap_days", level=level)
+    return Figure("by_day", svg, phrases("cap_days_fewer", caption=caption) if _fewer(frame) else caption)
+
+
+def _fewer(frame: pd.DataFrame) -> bool:
+    """True if a later day holds fewer units than an earlier one."""
+    if not {"outcome", "contrast", "day", "n"} <= set(frame.columns):
+        return False
+    parts = frame.sort_values("day").groupby(["outcome", "contrast"])["n"]
+    return bool((parts.last() < parts.first()).any())
 
 
 def _band(frame: pd.DataFrame, contrast: str) -> Band:
@@ -132,7 +144,7 @@ def _band(frame: pd.DataFrame, contrast: str) -> Band:
     return Band(contrast, day, estimate, low, high)
 
 
-def shares_figure(phrases: Phrases, result: Result) -> Figure | None:
+def shares_figure(phrases: Phrases, result: Result, things: str = "units") -> Figure | None:
     """The observed share of each arm beside the planned one, over everyone."""
     rows = [row for row in records(table_of(result, "srm")) if str(row.get("segment", EVERYONE)) == EVERYONE]
     if not rows:
@@ -142,7 +154,7 @@ def shares_figure(phrases: Phrases, result: Result) -> Figure | None:
         share, planned = numbers.as_float(row.get("share")), numbers.as_float(row.get("planned"))
         values = {"share": numbers.percent(share, 2), "planned": numbers.percent(planned, 2)}
         key = "share_text" if math.isfinite(planned) else "share_text_short"
-        text = phrases.plain(key, **values, n=numbers.count(row.get("n")))
+        text = phrases.plain(key, **values, n=numbers.count(row.get("n")), things=phrases.plain("things_" + things))
         bars.append(Share(str(row.get("arm")), share, planned, text, is_true(row.get("flagged"))))
     words = phrases.plain("legend_planned"), phrases.plain("legend_observed")
     return Figure("shares", figures.shares(bars, name="shares", planned=words[0], observed=words[1]))
@@ -162,17 +174,20 @@ def pre_period_figure(phrases: Phrases, result: Result) -> Figure | None:
         tone = "alarm" if is_true(row.get("flagged")) else ""
         sub = str(row.get("contrast")) if several else ""
         text = f"p {numbers.p_value(row.get('p_value'))}"
-        lines.append(ForestRow(str(row.get("outcome")), sub, Mark(estimate, low, high, tone), None, text))
+        label = before_text(phrases, result, row.get("outcome"))
+        lines.append(ForestRow(label, sub, Mark(estimate, low, high, tone), None, text))
     axis = phrases.plain("axis_errors")
     svg = figures.forest(lines, name="pre_period", axis=axis, scale=PLAIN)
     return Figure("pre_period", svg, phrases("cap_pre"))
 
 
-def every_figure(phrases: Phrases, result: Result, every: Sequence[Effect], level: str) -> Mapping[str, Figure]:
+def every_figure(
+    phrases: Phrases, result: Result, facts: Mapping[str, Any], every: Sequence[Effect], level: str
+) -> Mapping[str, Figure]:
     """All drawings of an experiment that its tables allow, by their fixed names."""
     drawn: list[Any] = [
         effects_figure(phrases, every),
-        shares_figure(phrases, result),
+        shares_figure(phrases, result, settings.things(facts)),
         *segment_figures(phrases, every),
         days_figure(phrases, result, level),
         pre_period_figure(phrases, result),

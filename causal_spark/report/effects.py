@@ -13,7 +13,7 @@ from causal_spark.report import numbers
 from causal_spark.results import Result
 
 EVERYONE = "all"
-UNITS = {"proportion": "points"}
+UNITS = dict.fromkeys(("proportion", "conversion", "retention"), "points")  # metrics of 0 and 1
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,18 @@ class Effect:
 
     @property
     def unit(self) -> str:
-        """How an absolute difference is written: ``points`` for proportions, else ``number``."""
-        return UNITS.get(self.kind, "number")
+        """How an absolute difference is written: ``points`` for 0/1 metrics, else ``number``."""
+        return unit_of(self.kind)
 
     @property
     def note(self) -> str:
         """Why something is missing."""
         return self.difference.note if not self.difference.known else self.lift.note
+
+
+def unit_of(kind: object) -> str:
+    """``points`` for metrics of 0 and 1, ``number`` for all others."""
+    return UNITS.get(str(kind), "number")
 
 
 def table_of(result: Result, name: str) -> pd.DataFrame:

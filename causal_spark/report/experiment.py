@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causal_spark.report import evidence, numbers, provenance, trust, verdict
-from causal_spark.report.cells import blocks, change_cell, reading
+from causal_spark.report import evidence, numbers, provenance, settings, trust, verdict
+from causal_spark.report.cells import blocks, change_cell, change_places, lift_places, p_cell, points_places, reading
 from causal_spark.report.drawings import every_figure
 from causal_spark.report.effects import (
     EVERYONE,
@@ -18,6 +18,7 @@ from causal_spark.report.effects import (
     overall,
     records,
     table_of,
+    unit_of,
 )
 from causal_spark.report.parts import Cell, Column, Figure, Page, Section, Table, clip, table
 from causal_spark.report.phrases import Phrases
@@ -28,13 +29,13 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
     """The whole page of an experiment, without its markup."""
     every, judged = effects(result, facts), trust.judge(result)
     main, level = overall(every), verdict.level_text(alpha_of(result, facts))
-    drawn = every_figure(phrases, result, every, level)
-    shown = _effects_section(phrases, result, main, drawn, level)
-    causes = (trust.checks_section(phrases, result), evidence.srm_section(phrases, result, drawn))
+    drawn = every_figure(phrases, result, facts, every, level)
+    shown = _effects_section(phrases, result, facts, main, drawn)
+    causes = (trust.checks_section(phrases, result), evidence.srm_section(phrases, result, facts, drawn))
     sections = (
         *((*causes, shown) if judged.tone == "stop" else (shown, *causes)),
         evidence.cuped_section(phrases, result, main),
-        evidence.segments_section(phrases, every, drawn),
+        evidence.segments_section(phrases, result, facts, every, drawn),
         evidence.days_section(phrases, result, drawn),
         evidence.pre_section(phrases, result, drawn),
         *provenance.closing(phrases, result, facts),
@@ -45,6 +46,7 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
         subtitle=provenance.subtitle(facts),
         tone=judged.tone,
         headline=verdict.headline(phrases, judged, main),
+        scope=settings.scope(phrases, facts) if judged.tone != "stop" else "",
         reasons=trust.reasons(phrases, judged),
         answers=verdict.answers(phrases, result, facts, judged, main),
         tiles=_tiles(phrases, result, facts, every, judged),
@@ -56,7 +58,7 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
 def drawings(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> dict[str, str]:
     """The drawings alone: fixed file name to SVG text."""
     level = verdict.level_text(alpha_of(result, facts))
-    drawn = every_figure(phrases, result, effects(result, facts), level)
+    drawn = every_figure(phrases, result, facts, effects(result, facts), level)
     return {f"{name}.svg": figure.svg for name, figure in drawn.items()}
 
 
@@ -68,6 +70,7 @@ def _tiles(
     segments = len({effect.segment for effect in by_segment(list(every))})
     found = {
         "units": numbers.count(facts.get("units")),
+        "clusters": numbers.count(_clusters(result)) if settings.clustered(facts) else numbers.DASH,
         "arms": str(len(arms)) if arms else numbers.DASH,
         "metrics": str(len({effect.outcome for effect in every})),
         "segments": str(segments) if segments else numbers.DASH,
@@ -76,47 +79,67 @@ def _tiles(
     return [(phrases("tile_" + key), value) for key, value in found.items() if value != numbers.DASH]
 
 
-def _metric_cell(phrases: Phrases, effect: Effect) -> Cell:
+def _clusters(result: Result) -> float:
+    """How many clusters the arms hold."""
+    rows = [row for row in records(table_of(result, "srm")) if str(row.get("segment", EVERYONE)) == EVERYONE]
+    return sum(numbers.as_float(row.get("n")) for row in rows) if rows else float("nan")
+
+
+def _metric_cell(phrases: Phrases, effect: Effect, days: Mapping[str, str]) -> Cell:
     words = [phrases.name("role", effect.role), phrases.name("kind", effect.kind) if effect.kind else ""]
+    words.append(days.get(effect.outcome, ""))
     return Cell(clip(effect.outcome, 80), " \u00b7 ".join(clip(word, 40) for word in words if word), "strong")
 
 
 def _effects_section(
-    phrases: Phrases, result: Result, main: Sequence[Effect], drawn: Mapping[str, Figure], level: str
+    phrases: Phrases, result: Result, facts: Mapping[str, Any], main: Sequence[Effect], drawn: Mapping[str, Figure]
 ) -> Section:
+    level = verdict.level_text(alpha_of(result, facts))
     lead = phrases("s_effects_lead", level=level) if result.trusted else phrases("s_effects_stop")
-    shown = _effects_table(phrases, result, main)
-    return Section(phrases("s_effects"), lead, blocks(drawn.get("effects"), shown, _arms_table(phrases, result)))
+    shown, arms = _effects_table(phrases, result, facts, main), _arms_table(phrases, result, facts)
+    return Section(phrases("s_effects"), lead, blocks(drawn.get("effects"), shown, arms))
 
 
-def _effects_table(phrases: Phrases, result: Result, main: Sequence[Effect]) -> Table:
+def _effects_table(phrases: Phrases, result: Result, facts: Mapping[str, Any], main: Sequence[Effect]) -> Table:
     """A row for each comparison; with several comparisons, the metrics become headings across the table."""
-    means = _means(result)
+    means, days = _means(result), settings.metric_days(phrases, facts)
+    places = {"percent": lift_places(main), "points": points_places(main)}
     several = len({effect.contrast for effect in main}) > 1
     rows: list[list[Cell]] = []
     last = None
     for effect in main:
-        name = _metric_cell(phrases, effect)
+        name = _metric_cell(phrases, effect, days)
         if several and effect.outcome != last:
             rows.append([name])
         last = effect.outcome
-        rows.append(
-            [Cell(clip(effect.contrast, 80)) if several else name, *_effect_cells(phrases, result, effect, means)]
-        )
+        cells = _effect_cells(phrases, result, effect, means, places)
+        rows.append([Cell(clip(effect.contrast, 80)) if several else name, *cells])
     first = Column(phrases("c_contrast" if several else "c_metric"))
     columns = [Column(phrases("c_" + key), "right") for key in ("means", "lift", "difference", "p", "p_adjusted")]
-    return table(phrases, [first, *columns, Column(phrases("c_reading"))], rows)
+    return table(phrases, [first, *columns, Column(phrases("c_reading"))], rows, "", _raw_note(phrases, main))
+
+
+def _raw_note(phrases: Phrases, main: Sequence[Effect]) -> str:
+    """That the means are as observed while some changes are adjusted."""
+    adjusted = list(dict.fromkeys(e.outcome for e in main if "cuped" in e.main.method and e.main.known))
+    if not adjusted:
+        return ""
+    if len(adjusted) == len({effect.outcome for effect in main}):
+        return phrases("means_raw_all")
+    return phrases("means_raw", metrics=phrases.listed(clip(name, 60) for name in adjusted[:12]))
 
 
 def _effect_cells(
-    phrases: Phrases, result: Result, effect: Effect, means: Mapping[tuple[str, str], float]
-) -> list[Cell]:
+    phrases: Phrases, result: Result, effect: Effect,
+    means: Mapping[tuple[str, str], float], places: Mapping[str, int | None],
+) -> list[Cell]:  # fmt: skip
+    least = places.get(effect.unit)
     return [
-        _means_cell(effect, means),
-        change_cell(effect.lift, "percent", phrases, {1: "up", -1: "down"}.get(effect.moved, "")),
-        change_cell(effect.difference, effect.unit, phrases),
-        Cell(numbers.p_value(effect.main.p_value)),
-        Cell(numbers.p_value(effect.main.p_adjusted)),
+        _means_cell(effect, means, least),
+        change_cell(effect.lift, "percent", phrases, {1: "up", -1: "down"}.get(effect.moved, ""), places["percent"]),
+        change_cell(effect.difference, effect.unit, phrases, "", least),
+        p_cell(effect.main.p_value),
+        p_cell(effect.main.p_adjusted),
         reading(phrases, effect, result.trusted),
     ]
 
@@ -127,26 +150,29 @@ def _means(result: Result) -> dict[tuple[str, str], float]:
     return {(str(row.get("outcome")), str(row.get("arm"))): numbers.as_float(row.get("mean")) for row in rows}
 
 
-def _means_cell(effect: Effect, means: Mapping[tuple[str, str], float]) -> Cell:
+def _means_cell(effect: Effect, means: Mapping[tuple[str, str], float], least: int | None) -> Cell:
     arms = [arm for outcome, arm in means if outcome == effect.outcome]
     pair = next(((b, a) for a in arms for b in arms if f"{a} vs {b}" == effect.contrast), None)
     if pair is None:
         return Cell(numbers.DASH)
     show = numbers.percent if effect.unit == "points" else numbers.plain
-    change = effect.difference
-    places = numbers.interval_places(change.estimate, change.low, change.high, effect.unit)
+    places = change_places(effect.difference, effect.unit, least)
     return Cell(" \u2192 ".join(show(means[effect.outcome, arm], places) for arm in pair))
 
 
-def _arms_table(phrases: Phrases, result: Result) -> Table | None:
+def _arms_table(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> Table | None:
     about, rows = metric_facts(result), []
+    digits: dict[str, int] = {}
+    for (outcome, _), value in _means(result).items():
+        digits[outcome] = max(digits.get(outcome, 0), numbers.places_for(value, 3) if value else 0)
     for row in records(table_of(result, "arms")):
         if str(row.get("segment", EVERYONE)) != EVERYONE:
             continue
-        kind = str(about.get(str(row.get("outcome")), {}).get("kind", ""))
-        mean = numbers.percent if kind == "proportion" else numbers.plain
+        outcome = str(row.get("outcome"))
+        points = unit_of(about.get(outcome, {}).get("kind", "")) == "points"
+        mean = numbers.percent(row.get("mean"), 2) if points else numbers.plain(row.get("mean"), digits.get(outcome))
         cells = [Cell(clip(row.get("outcome"), 80)), Cell(clip(row.get("arm"), 80)), Cell(numbers.count(row.get("n")))]
-        rows.append([*cells, Cell(mean(row.get("mean"))), Cell(numbers.plain(row.get("std_dev")))])
+        rows.append([*cells, Cell(mean), Cell(numbers.plain(row.get("std_dev"), digits.get(outcome)))])
     columns = [Column(phrases("c_metric")), Column(phrases("c_arm"))]
-    columns += [Column(phrases("c_" + key), "right") for key in ("n", "mean", "std_dev")]
+    columns += [Column(phrases("c_" + key), "right") for key in (settings.things(facts), "mean", "std_dev")]
     return table(phrases, columns, rows, phrases("fold_arms")) if rows else None

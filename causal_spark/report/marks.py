@@ -35,6 +35,7 @@ class Scale:
     suffix: str = ""
 
 
+LEAST_TICKS = 3
 PERCENT = Scale(100.0, "%")
 PLAIN = Scale()
 
@@ -69,12 +70,17 @@ def ticks(axis: Any, positions: Sequence[float], scale: Scale) -> None:
 
 def _round_positions(low: float, high: float, many: int) -> list[float]:
     """At most about ``many`` round positions with zero among them, away from the ends of the axis."""
-    least = (high - low) / many
-    power = 10.0 ** math.floor(math.log10(least))
-    step = next(size for size in (1.0, 2.0, 5.0, 10.0) if size * power >= least * (1 - 1e-12)) * power
     edge = 0.06 * (high - low)
-    first, last = math.ceil((low + edge) / step), math.floor((high - edge) / step)
-    return [step * k for k in range(min(first, 0), max(last, 0) + 1)]
+    found: list[float] = []
+    for finer in range(many, 4 * many):
+        least = (high - low) / finer
+        power = 10.0 ** math.floor(math.log10(least))
+        step = next(size for size in (1.0, 2.0, 5.0, 10.0) if size * power >= least * (1 - 1e-12)) * power
+        first, last = math.ceil((low + edge) / step), math.floor((high - edge) / step)
+        found = [step * k for k in range(min(first, 0), max(last, 0) + 1)]
+        if len(found) >= LEAST_TICKS:
+            break
+    return found
 
 
 def frame(axes: Axes, span: tuple[float, float], rows: int, scale: Scale, label: str, many: int = 8) -> None:

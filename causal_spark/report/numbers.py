@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 DASH = "\u2014"
 MINUS = "\u2212"
@@ -74,8 +74,11 @@ def count(value: object) -> str:
     return plain(number, 0 if abs(number) < 1e12 else None)
 
 
-def p_value(value: object) -> str:
-    """``0.0312``; below a thousandth ``< 0.001``; what underflowed ``< 1e-300``; never 0, never 1 for 'unknown'."""
+def p_value(value: object, places: int | None = None) -> str:
+    """``0.0312``; below a thousandth ``< 0.001``; what underflowed ``< 1e-300``; never 0, never 1 for 'unknown'.
+
+    ``places``: digits of a column that keeps to them.
+    """
     number = as_float(value)
     if math.isnan(number):
         return DASH
@@ -85,7 +88,7 @@ def p_value(value: object) -> str:
         return "< 0.001"
     if number > 0.999:
         return "> 0.999"
-    return f"{number:.4f}" if number < 0.1 else f"{number:.3f}"
+    return f"{number:.{places or (4 if number < 0.1 else 3)}f}"
 
 
 Formatter = Callable[[object, "int | None", bool], str]
@@ -98,6 +101,19 @@ def interval_places(estimate: float, low: float, high: float, unit: str) -> int 
     halves = [abs(estimate - end) * factor for end in (low, high) if math.isfinite(end)]
     halves = [half for half in halves if half > 0]
     return places_for(min(halves)) if halves else None
+
+
+def column_places(spans: Iterable[tuple[float, float, float]], unit: str) -> int | None:
+    """Digits for a whole column of (estimate, low, high): those of its finest line, but more than two only if all
+    lines need them."""
+    each = [places for places in (interval_places(*span, unit) for span in spans) if places is not None]
+    return max((places for places in each if places <= max(2, min(each))), default=None)
+
+
+def at_least(places: int | None, least: int | None) -> int | None:
+    """The digits of a line in a column that has ``least``."""
+    known = [some for some in (places, least) if some is not None]
+    return max(known, default=None)
 
 
 def interval(low: float, high: float, unit: str, places: int | None) -> str:

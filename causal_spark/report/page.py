@@ -24,7 +24,8 @@ def render(result: Result, facts: Mapping[str, Any], language: str = "en") -> st
 
     ``facts["job"]`` chooses the page: ``experiment`` (the default) has its own, other jobs get their
     tables as they are. Other facts, all optional: title, engine, versions, run_key, created, input,
-    rows, units, seconds, alpha, correction, alternative, control, arms, code_version.
+    rows, units, seconds, alpha, correction, alternative, control, arms, code_version, and method: the
+    settings of the method under their YAML keys.
     ``language`` is ``en`` or ``zh``; another raises ``ValueError``.
     """
     phrases = Phrases(language)

@@ -98,7 +98,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a template needs. ``tone`` of the verdict: ``good``, ``care`` or ``stop``."""
+    """All that a template needs. ``tone``: ``good``, ``care`` or ``stop``; ``scope``: which effect is told."""
 
     title: str
     eyebrow: str
@@ -110,6 +110,7 @@ class Page:
     tiles: Sequence[tuple[str, str]]
     sections: Sequence[Section]
     footer: str
+    scope: str = ""
 
 
 def clip(text: object, limit: int = MAX_TEXT) -> str:

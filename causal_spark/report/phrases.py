@@ -33,6 +33,10 @@ class Phrases:
         """Several things in a row, with the separator of the language; what is not yet safe is escaped."""
         return self("list_and").join(items)
 
+    def joined(self, sentences: Iterable[str]) -> Markup:
+        """Whole sentences one after the other; what is not yet safe is escaped."""
+        return self("gap").join(sentences)
+
     def plain(self, key: str, **values: object) -> str:
         """The sentence as text: for figures, whose text is escaped when it is drawn."""
         return self._sentences[PREFIX + key].format(**values)

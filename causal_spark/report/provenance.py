@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causal_spark.report import numbers
-from causal_spark.report.effects import records, table_of
+from causal_spark.report import numbers, settings
+from causal_spark.report.effects import metric_facts, records, table_of, unit_of
 from causal_spark.report.parts import Cell, Column, Lines, Section, Table, Terms, clip, table
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
 ASSUMPTIONS = ("random", "interference", "measured", "fixed", "large")
-WORDS = ("lift", "pp", "interval", "p", "corrected", "guardrail", "srm")
+WORDS = ("lift", "pp", "interval", "p", "corrected", "guardrail", "srm", "cuped", "winsorize")
+MACHINE = ("engine", "versions", "code_version", "seconds", "run_key")
 COUNTED = ("rows", "units")
 FACTS = (
     "created", "job", "input", "rows", "units", "arms", "control", "methods", "alpha", "alternative",
@@ -51,19 +52,21 @@ def closing(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> list[
         notes(phrases, result),
         _assumptions(phrases, result),
         computed(phrases, result, facts),
-        _words(phrases, result),
+        _words(phrases, result, facts),
     ]
 
 
 def notes(phrases: Phrases, result: Result) -> Section | None:
-    """What the job noted, and the missing values it met."""
-    missing = _nulls_table(phrases, result)
-    blocks: list[Lines | Table] = [Lines([clip(note) for note in result.notes])] if result.notes else []
-    blocks += [missing] if missing else []
-    return Section(phrases("s_notes"), "", tuple(blocks)) if blocks else None
+    """What the job noted beside its checks, which have their own table."""
+    checks = records(table_of(result, "checks"))
+    said = {f"{row.get('code')}: {row.get('message')}" for row in checks}
+    lines = [clip(note) for note in result.notes if note not in said]
+    return Section(phrases("s_notes"), "", (Lines(lines),)) if lines else None
 
 
 def _nulls_table(phrases: Phrases, result: Result) -> Table | None:
+    if not settings.missing(result):
+        return None
     rows = [
         [
             Cell(clip(row.get("outcome"), 80)),
@@ -93,9 +96,20 @@ def _assumptions(phrases: Phrases, result: Result) -> Section:
 
 def computed(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> Section | None:
     """How the numbers came about, as far as the facts say."""
-    pairs = [(phrases("fact_" + key), _fact(phrases, result, facts, key)) for key in FACTS]
-    known = [(name, text) for name, text in pairs if text and text != numbers.DASH]
-    return Section(phrases("s_computed"), "", (Terms(known, compact=True),)) if known else None
+    pairs = [(key, phrases("fact_" + key), _fact(phrases, result, facts, key)) for key in FACTS]
+    known = [(key, name, text) for key, name, text in pairs if text and text != numbers.DASH]
+    data, machine = ([(n, t) for key, n, t in known if (key in MACHINE) is last] for last in (False, True))
+    mine = [*data, *settings.pairs(phrases, result, facts, _adjusted(result)), *_no_nulls(phrases, result), *machine]
+    tables = (settings.metrics_table(phrases, facts), _nulls_table(phrases, result))
+    blocks: tuple[Terms | Table, ...] = (Terms(mine, compact=True), *(shown for shown in tables if shown))
+    return Section(phrases("s_computed"), "", blocks) if mine else None
+
+
+def _no_nulls(phrases: Phrases, result: Result) -> list[tuple[str, str]]:
+    """That nothing was missing, where it was looked for."""
+    nulls = [numbers.as_float(row.get("nulls")) for row in records(table_of(result, "nulls"))]
+    looked = bool(nulls) and all(number == 0 for number in nulls)
+    return [(phrases("fact_nulls"), phrases("nulls_none"))] if looked else []
 
 
 def _fact(phrases: Phrases, result: Result, facts: Mapping[str, Any], key: str) -> str:
@@ -118,7 +132,21 @@ def _alpha(value: object) -> str:
     return f"{number:g}" if 0 < number < 1 else ""
 
 
-def _words(phrases: Phrases, result: Result) -> Section:
-    keys = [*WORDS, *(["cuped"] if _adjusted(result) else [])]
-    pairs = [(phrases(f"word_{key}"), phrases(f"word_{key}_is")) for key in keys]
-    return Section(phrases("s_glossary"), "", (Terms(pairs),))
+def _words(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> Section | None:
+    """The words that stand on this page, no others."""
+    about = metric_facts(result).values()
+    tested = bool(len(result.estimates))
+    corrected = str(facts.get("correction") or "none") != "none"
+    used = {
+        "lift": bool((result.estimates["term"].astype(str) == "lift").any()),
+        "pp": any(unit_of(row.get("kind")) == "points" for row in about),
+        "interval": tested,
+        "p": tested,
+        "corrected": corrected and bool(result.estimates["p_adjusted"].notna().any()),
+        "guardrail": any(str(row.get("role")) == "guardrail" for row in about),
+        "srm": len(table_of(result, "srm")) > 0,
+        "cuped": _adjusted(result),
+        "winsorize": any(clip(row.get("winsorized_at")) for row in about),
+    }
+    pairs = [(phrases(f"word_{key}"), phrases(f"word_{key}_is")) for key in WORDS if used[key]]
+    return Section(phrases("s_glossary"), "", (Terms(pairs),)) if pairs else None

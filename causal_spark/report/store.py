@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
@@ -62,6 +63,20 @@ def locked(database: Path | None) -> Iterator[None]:
             yield
         finally:
             lock.execute("ROLLBACK")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No lines in the terminal about the tables of a new store; warnings still show."""
+    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

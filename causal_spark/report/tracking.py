@@ -23,6 +23,7 @@ from causal_spark.report.store import (
     locked,
     on_databricks,
     patience,
+    quiet,
     scrub,
 )
 from causal_spark.results import Result
@@ -102,7 +103,7 @@ def _log(
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri or None)
-    with patience(retries=1, seconds=8):
+    with patience(retries=1, seconds=8), quiet():
         experiment = _experiment_id(client, uri, str(_setting(tracking, "experiment")))
     with patience(retries=3, seconds=60):
         known = _finished_run(client, experiment, tags.get(RUN_KEY, ""))

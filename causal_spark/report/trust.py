@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from causal_spark.report import numbers
-from causal_spark.report.effects import EVERYONE, records, table_of
+from causal_spark.report.effects import EVERYONE, metric_facts, records, table_of
 from causal_spark.report.parts import Cell, Column, Section, Table, clip, table
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
 WORST_FIRST = ("invalid", "stop", "warn", "pass")
 MAX_REASONS = 6
+MERGED = ("HOT_KEY",)  # one column may stand in several metrics
+LEVELS = ("SRM", "PRE_PERIOD")  # their limit is a significance level, not a share
+_BEFORE = " before"
+_RATIO_BEFORE = re.compile(r"(\S[^/]*?) numerator before / \1 denominator before")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ def judge(result: Result) -> Trust:
     srm = records(table_of(result, "srm"))
     flagged = any(is_true(row.get("flagged")) for row in srm)
     everyone = [numbers.as_float(row.get("p_value")) for row in srm if str(row.get("segment", EVERYONE)) == EVERYONE]
-    before = [str(row.get("outcome")) for row in records(table_of(result, "pre_period")) if is_true(row.get("flagged"))]
+    pre = records(table_of(result, "pre_period"))
+    before = [str(row.get("outcome")) for row in pre if is_true(row.get("flagged"))]
     warnings = verdicts.count("warn")
     doubt = bool(warnings or failed or flagged or before or not checks)
     tone = "stop" if not result.trusted else "care" if doubt else "good"
@@ -66,13 +72,39 @@ def is_true(value: object) -> bool:
 
 def message(row: Mapping[str, Any]) -> str:
     """What a check found, or its code where it says nothing."""
-    return clip(row.get("message")) or clip(row.get("code"))
+    return _RATIO_BEFORE.sub(r"\1 before", clip(row.get("message"))) or clip(row.get("code"))
+
+
+def metric_before(name: str) -> str:
+    """The metric behind the name of a covariate from before exposure (``ctr`` of ``ctr numerator before / …``)."""
+    return _RATIO_BEFORE.sub(r"\1 before", name).removesuffix(_BEFORE)
+
+
+def before_text(phrases: Phrases, result: Result, name: object) -> str:
+    """The name of a covariate for a reader; whatever is no covariate of a metric stays as it is."""
+    text = clip(name, 160)
+    metric = metric_before(text)
+    known = metric != text and metric in metric_facts(result)
+    return phrases.plain("named_before", metric=clip(metric, 80)) if known else clip(text, 80)
 
 
 def sorted_checks(result: Result) -> list[dict[str, Any]]:
     """The rows of ``checks``, the worst verdict first, else in their order."""
     order = {verdict: place for place, verdict in enumerate(WORST_FIRST)}
-    return sorted(records(table_of(result, "checks")), key=lambda row: order.get(str(row.get("verdict")), 2))
+    rows = sorted(records(table_of(result, "checks")), key=lambda row: order.get(str(row.get("verdict")), 2))
+    return _merged(rows)
+
+
+def _merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for a column that several metrics found: the worst, with how many there were as ``times``."""
+    found: dict[object, dict[str, Any]] = {}
+    for place, row in enumerate(rows):
+        same = str(row.get("code")) in MERGED
+        key = tuple(str(row.get(name)) for name in ("code", "verdict", "table", "column")) if same else place
+        first = found.setdefault(key, {**row, "times": 0})
+        worse = numbers.as_float(row.get("share")) > numbers.as_float(first.get("share"))
+        found[key] = {**(row if worse else first), "times": first["times"] + 1}
+    return list(found.values())
 
 
 def p_phrase(phrases: Phrases, value: object) -> str:
@@ -98,7 +130,7 @@ def trust_lines(phrases: Phrases, trust: Trust) -> list[str]:
     if trust.srm_p == trust.srm_p:
         lines.append(phrases("srm_bad" if trust.srm_flagged else "srm_fine", p=p_phrase(phrases, trust.srm_p)))
     if trust.differed_before:
-        names = phrases.listed(clip(name, 60) for name in trust.differed_before[:8])
+        names = phrases.listed(clip(metric_before(name), 60) for name in trust.differed_before[:8])
         lines.append(phrases("pre_bad", names=names))
     elif trust.looked_before:
         lines.append(phrases("pre_fine"))
@@ -117,20 +149,36 @@ def checks_table(phrases: Phrases, result: Result) -> Table | None:
     rows = []
     for row in sorted_checks(result):
         verdict = str(row.get("verdict"))
-        where = ".".join(part for part in (clip(row.get("table"), 60), clip(row.get("column"), 60)) if part)
+        column = _RATIO_BEFORE.sub(r"\1 before", clip(row.get("column"), 160))
+        where = ".".join(part for part in (clip(row.get("table"), 60), clip(column, 60)) if part)
+        code = clip(row.get("code"), 60)
+        code = phrases("in_metrics", code=code, metrics=row["times"]) if row["times"] > 1 else code
         rows.append(
             [
                 Cell(phrases.name("verdict", verdict), tone=verdict, badge=True),
-                Cell(message(row), clip(row.get("code"), 60)),
+                Cell(message(row), code),
                 Cell(where or numbers.DASH),
                 Cell(numbers.count(row.get("count"))),
-                Cell(numbers.percent(row.get("share"))),
-                Cell(numbers.short(row.get("threshold"))),
+                Cell(_share_text(row.get("share"))),
+                Cell(_limit_text(row)),
             ]
         )
     columns = [Column(phrases("c_" + key)) for key in ("verdict", "message", "where")]
     columns += [Column(phrases("c_" + key), "right") for key in ("count", "share", "threshold")]
     return table(phrases, columns, rows) if rows else None
+
+
+def _share_text(value: object) -> str:
+    """Two digits, unless that would hide it."""
+    return numbers.percent(value, 2 if numbers.as_float(value) >= 0.0001 or not value else None)
+
+
+def _limit_text(row: Mapping[str, Any]) -> str:
+    """The limit of a share as a percentage, that of a test as a limit of p."""
+    limit = numbers.as_float(row.get("threshold"))
+    if limit != limit or not str(row.get("code")).startswith(LEVELS):
+        return _share_text(limit)
+    return f"p < {numbers.short(limit)}"
 
 
 def checks_section(phrases: Phrases, result: Result) -> Section | None:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from causal_spark.report import numbers
+from causal_spark.report.cells import change_places, lift_places
 from causal_spark.report.effects import Change, Effect, alpha_of, records, table_of
 from causal_spark.report.parts import Answer, clip
 from causal_spark.report.phrases import Phrases
@@ -30,10 +31,11 @@ def headline(phrases: Phrases, trust: Trust, every: Sequence[Effect]) -> str:
     if trust.tone == "stop":
         return phrases("headline_stop")
     said = _moved_headline(phrases, every)
-    guardrails = _names(effect for effect in every if effect.role == "guardrail" and effect.moved)
-    if guardrails:
-        names = phrases.listed(clip(name, 60) for name in guardrails[:4])
-        said = phrases("joined", first=said, second=phrases("headline_guardrail", names=names))
+    moved = dict.fromkeys((e.outcome, e.moved) for e in every if e.role == "guardrail" and e.moved)
+    if moved:
+        keys = {1: "headline_guardrail_up", -1: "headline_guardrail_down"}
+        parts = phrases.listed(phrases(keys[way], metric=clip(name, 60)) for name, way in list(moved)[:4])
+        said = phrases("joined", first=said, second=parts)
     return said
 
 
@@ -87,25 +89,25 @@ def _moved_lines(phrases: Phrases, every: Sequence[Effect]) -> list[str]:
     said = [effect for effect in every if effect.role != "diagnostic"] or list(every)
     moved = sorted((e for e in said if e.moved), key=lambda e: e.role == "guardrail")
     loud = [*moved, *(e for e in said if not e.moved and (e.hinted or not e.main.known))]
-    lines: list[str] = [effect_sentence(phrases, effect) for effect in loud[:MAX_LINES]]
+    least = lift_places(every)
+    lines: list[str] = [effect_sentence(phrases, effect, least) for effect in loud[:MAX_LINES]]
     if len(loud) > MAX_LINES:
         lines.append(phrases("moved_more", more=len(loud) - MAX_LINES))
     quiet = [e for e in said if e.main.known and not e.moved and not e.hinted]
-    return [*lines, _quiet_line(phrases, quiet)] if quiet else lines
+    return [*lines, _quiet_line(phrases, quiet, least)] if quiet else lines
 
 
-def _quiet_line(phrases: Phrases, quiet: Sequence[Effect]) -> Markup:
+def _quiet_line(phrases: Phrases, quiet: Sequence[Effect], least: int | None) -> Markup:
     items = []
     for effect in quiet[:MAX_LINES]:
-        change, unit = _told(effect)
-        places = numbers.interval_places(change.estimate, change.low, change.high, unit)
+        change, unit, places = _told(effect, least)
         spread = numbers.interval(change.low, change.high, unit, places)
         items.append(phrases("quiet_item", metric=clip(effect.outcome, 80), interval=phrases.with_unit(spread, unit)))
     more = [phrases("moved_more", more=len(quiet) - MAX_LINES)] if len(quiet) > MAX_LINES else []
-    return Markup(" ").join([phrases("moved_not", items=phrases.listed(items)), *more])
+    return phrases.joined([phrases("moved_not", items=phrases.listed(items)), *more])
 
 
-def effect_sentence(phrases: Phrases, effect: Effect) -> Markup:
+def effect_sentence(phrases: Phrases, effect: Effect, least: int | None = None) -> Markup:
     """One effect in words; relative where there is a relative change, else absolute."""
     metric = clip(effect.outcome, 80)
     if not effect.main.known:
@@ -113,21 +115,22 @@ def effect_sentence(phrases: Phrases, effect: Effect) -> Markup:
         sentence = phrases("moved_unknown", metric=metric, reason=reason)
     else:
         p = p_phrase(phrases, effect.main.p_value if effect.hinted else effect.main.p)
-        size, spread = _size(phrases, effect)
+        size, spread = _size(phrases, effect, least)
         key = "moved_hint" if effect.hinted else "moved_up" if effect.moved > 0 else "moved_down"
         sentence = phrases(key, metric=metric, change=size, range=spread, p=p)
     return phrases("moved_guardrail", sentence=sentence) if effect.role == "guardrail" else sentence
 
 
-def _told(effect: Effect) -> tuple[Change, str]:
-    """The change that is told in words and its unit: the relative one if it is known."""
-    return (effect.lift, "percent") if effect.lift.known else (effect.difference, effect.unit)
+def _told(effect: Effect, least: int | None) -> tuple[Change, str, int | None]:
+    """The change that is told in words, its unit and its digits: the relative one if it is known."""
+    if effect.lift.known:
+        return effect.lift, "percent", change_places(effect.lift, "percent", least)
+    return effect.difference, effect.unit, change_places(effect.difference, effect.unit)
 
 
-def _size(phrases: Phrases, effect: Effect) -> tuple[str, str]:
+def _size(phrases: Phrases, effect: Effect, least: int | None) -> tuple[str, str]:
     """The size of a change without its sign, and its range in words."""
-    change, unit = _told(effect)
-    places = numbers.interval_places(change.estimate, change.low, change.high, unit)
+    change, unit, places = _told(effect, least)
     return phrases.with_unit(numbers.FORMATTERS[unit](abs(change.estimate), places, False), unit), _range(
         phrases, change, unit, places
     )
@@ -146,12 +149,14 @@ def _sure_lines(
     phrases: Phrases, result: Result, facts: Mapping[str, Any], every: Sequence[Effect], alpha: float
 ) -> list[str]:
     lines = [phrases("sure_level", level=level_text(alpha)), _correction_line(phrases, facts, every, alpha)]
+    lines += [phrases("sure_intervals")] if len(every) > 1 else []
     alternative = str(facts.get("alternative") or "two-sided")
     if alternative != "two-sided":
         lines.append(phrases("sure_one_sided", alternative=phrases.name("alternative", alternative)))
     known = [row for row in records(table_of(result, "cuped")) if str(row.get("segment", "all")) == "all"]
     gains = [(numbers.as_float(row.get("variance_reduction")), str(row.get("outcome"))) for row in known]
-    gains = [gain for gain in gains if gain[0] > 0]
+    success = {effect.outcome for effect in every if effect.role == "success"}
+    gains = [gain for gain in gains if gain[0] > 0 and (gain[1] in success or not success)]
     if gains:
         best, metric = max(gains)
         lines.append(phrases("sure_cuped", reduction=numbers.percent(best, 0), metric=clip(metric, 60)))

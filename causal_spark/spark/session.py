@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -137,6 +138,8 @@ def _sail() -> tuple[Engine, Any]:
 def _local_spark(java: Path) -> tuple[Engine, Any]:
     os.environ["JAVA_HOME"] = str(java)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # Python workers of a local session run in this very environment, not in the first python3 on PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.master("local[*]").appName("causal_spark")
     for key, value in LAUNCH.items():
         builder = builder.config(key, value)

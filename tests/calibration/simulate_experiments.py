@@ -14,7 +14,7 @@ import argparse
 import csv
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +72,9 @@ def shares(t: Moments, c: Moments) -> Answer:
 
 
 def robust(t: Moments, c: Moments) -> Answer:
-    """CR1 with t(G - 1), as Cameron & Miller (2015) advise."""
+    """CR1 with t(G - 2), G clusters in both arms."""
     estimate, error = cluster_difference(t, c, "total", "size", "CR1")
-    return told(wald(estimate, error, ALPHA, t.n + c.n - 1))
+    return told(wald(estimate, error, ALPHA, t.n + c.n - 2))
 
 
 Y, CTR, CTR_PRE = Form("y"), Form("clicks", "views"), Form("clicks_pre", "views_pre")
@@ -97,18 +97,31 @@ ESTIMATORS: Mapping[str, Estimate] = {
 
 # cells: estimators, designs, and the designs among them that show a limit ---------------------------------------------
 
-LIFTS = ("lift (fieller)", "lift (log)", "lift (delta)")
 CUPEDS = tuple(name for name in ESTIMATORS if name.startswith("cuped") and name != "cuped ratio")
-CLUSTERED = ("clusters (arm)", "clusters (CR1)")
 TAILS = ("lognormal, lopsided", "heavy tail")
+LARGE = ("normal", "unequal", "lognormal", "revenue")
+UNEVEN = ("random clusters", "informative clusters", "unequal clusters", "few clusters")
 PLAN: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
-    (("welch",), ("normal", "unequal", "small", "lognormal", "revenue"), (*TAILS, "rare")),
+    (("welch",), (*LARGE, "small"), (*TAILS, "rare")),
     (("z",), ("share 20 %", "share 5 %", "share, unequal"), ("share, few units", "rare")),
     (("ratio (delta)",), ("sessions", "two classes", "heavy views", "sessions, unequal"), ("sessions, few units",)),
-    (LIFTS, ("normal", "unequal", "lognormal", "revenue"), ("small", "weak control", *TAILS)),
-    (CUPEDS, ("normal", "unequal", "lognormal", "revenue"), ("small", *TAILS)),
+    (
+        ("lift (fieller)", "lift (log)"),
+        (*LARGE, "share 20 %", "share 5 %"),
+        ("small", "weak control", *TAILS),
+    ),
+    (
+        ("lift (delta)",),
+        ("normal", "unequal", "share 20 %", "share 5 %"),
+        ("lognormal", "revenue", "small", "weak control", *TAILS),
+    ),
+    (CUPEDS, LARGE, ("small", *TAILS)),
     (("cuped ratio",), ("sessions", "two classes", "heavy views"), ("sessions, few units",)),
-    (CLUSTERED, ("equal clusters", "random clusters", "informative clusters"), ("unequal clusters", "few clusters")),
+    (
+        ("clusters (arm)", "clusters (CR1)"),
+        ("equal clusters", "many random clusters", "many informative clusters"),
+        UNEVEN,
+    ),
 )
 A_A = (("welch", "normal"), ("welch", "lognormal"), ("welch", "revenue"), ("cuped within, 3", "revenue"),
        ("ratio (delta)", "sessions"), ("ratio (delta)", "heavy views"))  # fmt: skip
@@ -250,21 +263,31 @@ def table_row(estimator: str, design: str, limit: bool, n: tuple[int, int], trut
     }
 
 
-def run(replicates: int) -> list[Row]:
-    """Simulate all cells; each design is drawn once for all of its estimators."""
+def run(replicates: int, only: Collection[str] = ()) -> list[Row]:
+    """Simulate all cells, each design drawn once for all of its estimators; ``only`` some designs: keep other rows."""
+    old = {(row["estimator"], row["design"]): row for row in (read() if only else ())}
     plan = planned_cells()
     cells: dict[tuple[str, str], Cell] = {}
-    for name in dict.fromkeys(design for _, design, _ in plan):
+    for name in dict.fromkeys(design for _, design, _ in plan if design in (only or DESIGNS)):
         start, estimators = time.monotonic(), {e: ESTIMATORS[e] for e, d, _ in plan if d == name}
         cells |= {(e, name): cell for e, cell in simulate(DESIGNS[name], estimators, replicates).items()}
         print(f"{name}: {len(estimators)} estimators, {time.monotonic() - start:.0f} s", flush=True)
     rows = []
     for estimator, name, limit in plan:
-        design = DESIGNS[name]
+        design, cell = DESIGNS[name], cells.get((estimator, name))
+        if cell is None:
+            rows.append(old[estimator, name] | {"role": "limit" if limit else "main"})
+            continue
         n = design.n_treatment, design.n_control
-        rows.append(table_row(estimator, name, limit, n, truth_of(estimator, design), cells[estimator, name]))
+        rows.append(table_row(estimator, name, limit, n, truth_of(estimator, design), cell))
+    return rows + run_tests(replicates)
+
+
+def run_tests(replicates: int) -> list[Row]:
+    """The rows of A/A tests and of the sample ratio."""
+    rows, half = [], A_A_UNITS // 2
     for estimator, name in A_A:
-        cell, half = simulate_a_a(estimator, DESIGNS[name], replicates), A_A_UNITS // 2
+        cell = simulate_a_a(estimator, DESIGNS[name], replicates)
         rows.append(table_row(f"A/A, {estimator}", name, False, (half, half), 0.0, cell))
     for name, units, planned, limit in SHARES:
         cell, n = simulate_shares(units, planned, replicates), (round(units * planned[0]), round(units * planned[1]))
@@ -287,6 +310,7 @@ def write(rows: list[Row], path: Path = CSV) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--replicates", type=int, default=REPLICATES)
+    parser.add_argument("--only", nargs="+", choices=list(DESIGNS), default=(), help="simulate these designs again")
     parser.add_argument("--page", action="store_true", help="only write the page from the table")
     options = parser.parse_args()
     if options.page:
@@ -294,7 +318,7 @@ def main() -> None:
 
         PAGE.write_text(render(read()), encoding="utf-8")
         return
-    rows = run(options.replicates)
+    rows = run(options.replicates, options.only)
     write(rows)
     for row in rows:
         if row["outside"]:

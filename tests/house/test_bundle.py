@@ -55,7 +55,7 @@ def test_environment_takes_the_wheel(path: Path, job: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("path", "job"), JOBS)
 def test_tasks_name_what_exists(path: Path, job: dict[str, Any]) -> None:
-    scripts = re.findall(r'"([\w-]+) = causal_spark\.cli:main"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+    scripts = re.findall(r'"([\w-]+) = causal_spark\.cli:console"', (ROOT / "setup.py").read_text(encoding="utf-8"))
     for task in job["tasks"]:
         if "python_wheel_task" in task:
             assert task["python_wheel_task"]["package_name"] == "causal_spark"

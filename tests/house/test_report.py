@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from causal_spark.report import figures as drawings
-from causal_spark.report import numbers
+from causal_spark.report import marks, numbers
 from causal_spark.report.marks import Mark
 from causal_spark.report.page import figures, render
 from causal_spark.results import Estimate, Result, estimates_frame
@@ -258,6 +258,114 @@ def test_tables_may_be_absent_or_empty(plain: Result) -> None:
             for facts in ({}, {"job": "matching", "title": None, "alpha": math.nan}):
                 text = render(Result(estimates, diagnostics, trusted=False), facts, "zh")
                 assert "该结果标记为不可用于决策" in text
+
+
+METHOD = {
+    "unit": "user_id", "cluster": None, "window_days": 14, "pre_days": 28, "as_of": "2026-03-01", "lift": "fieller",
+    "theta": "within", "cluster_correction": "arm", "contrasts": "control", "holdouts": ("held",), "srm_alpha": 0.001,
+    "shares": {"a": 0.5, "b": 0.5}, "segments": ("s",), "min_segment": 50,
+    "where": ({"column": "country", "op": "in", "value": ["DE", "FR"]},),
+    "metrics": (
+        {"name": "m0", "kind": "retention", "role": "success", "days": (7, 14), "value": None, "where": ()},
+        {"name": "m1", "kind": "revenue", "role": "success", "value": "amount", "winsorize": 0.999},
+        {"name": "m2", "kind": "ratio", "role": "guardrail", "numerator": "*", "denominator": "views"},
+    ),
+}  # fmt: skip
+
+
+def said(result: Result, language: str = "en", **facts: object) -> str:
+    return "".join(Parsed(render(result, {**FACTS, **facts}, language)).words)
+
+
+def test_the_method_is_said_in_words(plain: Result) -> None:
+    frame = plain.diagnostics["metrics"].assign(winsorized_at=["", "amount 673.66", "", ""])
+    result = replace(plain, diagnostics={**plain.diagnostics, "metrics": frame})
+    words = said(result, method=METHOD)
+    for text in ("Effect within 14 days of first exposure", "28 days before first exposure", "2026-03-01", "held",
+                 "m1 at the 99.9% quantile of its non-zero values: amount 673.66", "Fieller's interval", "days 7\u201313",
+                 "slope within the arms", "country in [DE, FR]", "events \u00f7 views", "p < 0.001"):  # fmt: skip
+        assert text in words, text
+    assert "\u9996\u6b21\u66dd\u5149\u540e 14 \u5929\u5185\u7684\u6548\u5e94" in said(result, "zh", method=METHOD)
+    assert "within 14 days of" not in said(replace(result, trusted=False), method=METHOD).partition("Effects")[0]
+
+
+def test_clusters_are_called_clusters(plain: Result) -> None:
+    words = said(plain, method={**METHOD, "cluster": "store"})
+    assert "Randomised by cluster" in words and "200\nclusters" in words.replace("</b>", "\n") or "200clusters" in words
+    assert "Randomised by cluster" not in said(plain, method=METHOD)
+
+
+@pytest.mark.parametrize("kind", ["proportion", "conversion", "retention"])
+def test_metrics_of_0_and_1_are_percentages(plain: Result, kind: str) -> None:
+    frame = plain.diagnostics["metrics"].assign(kind=kind)
+    result = replace(plain, diagnostics={**plain.diagnostics, "metrics": frame})
+    words = said(result)
+    assert "+5.0\u00a0pp" in words and "50.0% \u2192 50.0%" in words and "Percentage points" in words
+    mean = plain.diagnostics["metrics"].assign(kind="mean", role="success")
+    words = said(replace(plain, diagnostics={**plain.diagnostics, "metrics": mean}))
+    assert "Percentage points" not in words and "A metric that must not get worse" not in words
+
+
+def test_what_is_not_corrected_is_said(plain: Result) -> None:
+    words = said(plain)
+    assert "The intervals are not corrected for several comparisons" in words
+    assert "Past behaviour removed 30% of the variance of m1." in words
+    assert "after correction (Holm) over the" in words and "shows unadjusted means. The changes of m1, m3" in words
+    assert "of 16 comparisons, about" not in words and "without correction; of" in said(plain, correction="none")
+
+
+def test_a_guardrail_is_told_with_its_direction(plain: Result) -> None:
+    frame = plain.diagnostics["metrics"].assign(role=["success", "guardrail", "success", "success"])
+    diagnostics = {**plain.diagnostics, "metrics": frame, "checks": plain.diagnostics["checks"].head(1)}
+    assert "; guardrail m1 fell" in said(replace(plain, diagnostics=diagnostics))
+
+
+def test_one_hot_column_is_one_line(plain: Result) -> None:
+    row = {"code": "HOT_KEY", "verdict": "warn", "table": "units", "column": "amount", "count": math.nan,
+           "threshold": math.nan}  # fmt: skip
+    rows = [{**row, "share": 0.02, "message": "first"}, {**row, "share": 0.03, "message": "second"}]
+    rows += [{**row, "column": "other", "share": 0.5, "message": "third"}]
+    limits = [{**row, "code": "SRM", "threshold": 0.001, "message": "srm"},
+              {**row, "code": "UNIT_IN_TWO_ARMS", "threshold": 0.01, "message": "split"}]  # fmt: skip
+    checks = pd.DataFrame([*rows, *limits])
+    words = said(replace(plain, diagnostics={**plain.diagnostics, "checks": checks}))
+    assert "HOT_KEY, in 2 metrics" in words and "first" not in words and words.count("HOT_KEY") == 2
+    assert "4 of 4 checks warn" in words and "p < 0.001" in words and "1.00%" in words
+
+
+def test_names_of_covariates_are_readable(plain: Result) -> None:
+    raw = "m2 numerator before / m2 denominator before"
+    frame = plain.diagnostics["pre_period"].assign(outcome=["m0 before", "m1 before", raw, "clicks / views"])
+    result = replace(plain, diagnostics={**plain.diagnostics, "pre_period": frame})
+    words = said(result)
+    assert "m2 before" in words and "numerator before" not in words and "clicks / views" in words
+    assert "m2\uff08\u66dd\u5149\u524d\uff09" in said(result, "zh")
+
+
+def test_later_days_hold_fewer_units_only_where_they_do(plain: Result) -> None:
+    assert "Later days hold fewer" not in said(plain)
+    frame = plain.diagnostics["by_day"]
+    fewer = frame.assign(n=50 - frame["day"])
+    assert "Later days hold fewer" in said(replace(plain, diagnostics={**plain.diagnostics, "by_day": fewer}))
+
+
+def test_notes_stand_there_only_if_there_are_any(plain: Result) -> None:
+    assert "Notes of the job" in said(plain)
+    assert "Notes of the job" not in said(replace(plain, notes=()))
+    assert "Notes of the job" not in said(replace(plain, notes=("c: m1",)))
+
+
+@pytest.mark.parametrize("high", [0.0107, 0.021, 0.07, 0.13, 0.34, 2.2, 19.0])
+@pytest.mark.parametrize("low", [0.0, -0.011, -0.2])
+def test_small_panels_have_three_ticks(low: float, high: float) -> None:
+    span = marks.range_of([Mark((low + high) / 2, low, high)])
+    assert len(marks._round_positions(*span, 3)) >= 3
+
+
+def test_a_column_has_one_number_of_digits() -> None:
+    spans = [(0.096, 0.071, 0.122), (0.0298, 0.0216, 0.038), (0.00001, 0.000001, 0.00002)]
+    assert numbers.column_places(spans, "percent") == 2
+    assert numbers.column_places([(math.nan,) * 3], "percent") is None
 
 
 def test_another_job_gets_its_tables(plain: Result) -> None:

@@ -124,7 +124,8 @@ def test_d3_unit_of_the_metric(unit: float) -> None:
         return difference(*arms)
 
     ours, scaled = test_in(1.0), test_in(unit)
-    assert 11 < ours.dof < 13
+    a, b = large.var(ddof=1) / 12, small.var(ddof=1) / 37
+    assert ours.dof == pytest.approx((a + b) ** 2 / (a**2 / 11 + b**2 / 36), rel=1e-12)
     for name in ("dof", "p_value", "statistic"):
         assert getattr(scaled, name) == pytest.approx(getattr(ours, name), rel=1e-12)
     for name in ("estimate", "std_error", "low", "high"):

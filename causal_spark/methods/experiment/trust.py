@@ -16,6 +16,7 @@ from causal_spark.solve.multiplicity import adjust
 from causal_spark.solve.proportions import shares_test
 from causal_spark.statistics import Moments
 from causal_spark.statistics.grouped import BLOCK, MISSING
+from causal_spark.words import say
 
 HOT_SHARE = 0.01
 FEW_UNITS = 30
@@ -141,7 +142,8 @@ def sample_ratio(cells: Cells, checks: Checks) -> list[dict[str, Any]]:
                          "flagged": flagged})  # fmt: skip
         if segment == "all":
             verdict = "invalid" if flagged else "pass"
-            checks.add("SRM", verdict, threshold=alpha, p=_p(test.p_value), counts=_listed(planned, observed))
+            counted = _listed(planned, observed, checks.language)
+            checks.add("SRM", verdict, threshold=alpha, p=_p(test.p_value), counts=counted)
         elif flagged:
             checks.add("SRM_SEGMENT", "warn", column=segment, share=off, threshold=alpha, p=_p(p_adjusted[segment]))
     return rows
@@ -151,8 +153,14 @@ def _p(value: float) -> str:
     return "NaN" if math.isnan(value) else "< 1e-300" if value < 1e-300 else f"{value:.3g}"
 
 
-def _listed(planned: Mapping[str, float], observed: list[int]) -> str:
-    return ", ".join(f"{arm} {n:,} ({planned[arm]:.1%})" for arm, n in zip(planned, observed, strict=True))
+def _listed(planned: Mapping[str, float], observed: list[int], language: str) -> str:
+    """Each arm with its size, its observed share among the planned arms, and the planned share."""
+    total = max(sum(n for n, share in zip(observed, planned.values(), strict=True) if share > 0), 1)
+    arms = [
+        say("srm_arm", language, arm=arm, n=f"{n:,}", share=f"{n / total:.2%}", planned=f"{planned[arm]:.2%}")
+        for arm, n in zip(planned, observed, strict=True)
+    ]
+    return say("report_list_and", language).join(arms)
 
 
 def pre_period(cells: Cells, checks: Checks) -> list[dict[str, Any]]:
