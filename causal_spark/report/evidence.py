@@ -172,13 +172,9 @@ def days_section(phrases: Phrases, result: Result, drawn: Mapping[str, Figure]) 
     places = _places_of(found, units)
     rows = []
     for row in found:
-        name, unit, least = (
-            clip(row.get("outcome"), 80),
-            units[str(row.get("outcome"))],
-            places[str(row.get("outcome"))],
-        )
-        change = change_cell(Change("row", *_span(row)), unit, phrases, "", least)
-        head = [Cell(name, clip(row.get("contrast"), 80)), Cell(numbers.count(row.get("day")))]
+        name = str(row.get("outcome"))
+        change = change_cell(Change("row", *_span(row)), units[name], phrases, "", places[name])
+        head = [Cell(clip(name, 80), clip(row.get("contrast"), 80)), Cell(numbers.count(row.get("day")))]
         rows.append([*head, change, p_cell(row.get("p_value")), Cell(numbers.count(row.get("n")))])
     columns = [Column(phrases("c_metric")), Column(phrases("c_day"), "right")]
     columns += [Column(phrases("c_" + key), "right") for key in ("difference", "p", "n")]

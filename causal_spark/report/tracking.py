@@ -102,8 +102,8 @@ def _log(
 ) -> str:
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri or None)
     with patience(retries=1, seconds=8), quiet():
+        client = MlflowClient(tracking_uri=uri or None)
         experiment = _experiment_id(client, uri, str(_setting(tracking, "experiment")))
     with patience(retries=3, seconds=60):
         known = _finished_run(client, experiment, tags.get(RUN_KEY, ""))

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from pyspark.errors import PySparkException
 
 from causal_spark import storage
 from causal_spark.errors import ConfigError, RunError
 from causal_spark.outputs import manifest_text
-from causal_spark.spark.session import Engine
+from causal_spark.spark.session import ENGINE_ERRORS, Engine, told
 from causal_spark.spark.tables import FILE_FORMATS, NAME
 
 
@@ -76,9 +75,8 @@ class RunTables:
         try:
             rows = self.engine.spark.createDataFrame(storage.arrow(frame)).coalesce(1)
             rows.write.mode("overwrite").format(self.format).saveAsTable(self._quoted(suffix))
-        except PySparkException as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RunError("write_failed", path=self._table(suffix), reason=reason) from error
+        except ENGINE_ERRORS as error:
+            raise RunError("write_failed", path=self._table(suffix), reason=told(error, 300)) from error
 
     def _table(self, suffix: str) -> str:
         return f"{self.name}_{suffix}" if suffix else self.name

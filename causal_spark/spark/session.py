@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,13 @@ from pyspark.sql import SparkSession
 
 from causal_spark.errors import ConfigError, RunError
 
+try:
+    from py4j.protocol import Py4JError
+except ImportError:  # a client of Spark Connect has no py4j
+    Py4JError = PySparkException
+
+# What an engine raises: classic Spark gives only some errors of the JVM a class of its own.
+ENGINE_ERRORS: tuple[type[Exception], ...] = (PySparkException, Py4JError)
 JAVA_VERSIONS = (17, 21, 25)
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 
@@ -74,8 +82,13 @@ def engine_errors() -> Iterator[None]:
     """An error of the engine as one sentence; the whole of it stays its cause."""
     try:
         yield
-    except PySparkException as error:
-        raise RunError("engine_failed", reason=" ".join(str(error).split())[:400]) from error
+    except ENGINE_ERRORS as error:
+        raise RunError("engine_failed", reason=told(error, 400)) from error
+
+
+def told(error: Exception, most: int) -> str:
+    """What an error of the engine says, in one line of at most so many characters."""
+    return re.sub(r"^An error occurred while calling \S+ : ", "", " ".join(str(error).split()))[:most]
 
 
 def on_databricks() -> bool:

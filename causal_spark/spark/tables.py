@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, DataType, DateType, NumericType, TimestampNTZType, TimestampType
@@ -19,7 +18,7 @@ from pyspark.sql.types import BooleanType, DataType, DateType, NumericType, Time
 from causal_spark import storage
 from causal_spark.config import FORMATS, MAX_NAME, Filter, Source, nearest
 from causal_spark.errors import ConfigError, RunError
-from causal_spark.spark.session import Engine, on_databricks
+from causal_spark.spark.session import ENGINE_ERRORS, Engine, on_databricks, told
 
 # What the other rooms call a table on the cluster, without knowing Spark.
 Frame = DataFrame
@@ -41,8 +40,8 @@ def read(engine: Engine, source: Source, role: str) -> DataFrame:
     try:
         frame = _read(engine, source, role)
         columns = frame.columns
-    except PySparkException as error:
-        reason = " ".join(str(error).split())[:200]
+    except ENGINE_ERRORS as error:
+        reason = told(error, 200)
         raise ConfigError(
             "table_unreadable", role=role, table=source.table, format=source.format, reason=reason
         ) from error
@@ -155,7 +154,7 @@ def fingerprint(engine: Engine, source: Source, frame: DataFrame) -> str:
                 return _digest([source.table, *listing])
     else:
         quoted = ".".join(f"`{part}`" for part in source.table.split("."))
-        with suppress(PySparkException):
+        with suppress(*ENGINE_ERRORS):
             detail = engine.spark.sql(f"DESCRIBE HISTORY {quoted} LIMIT 1").first()
             if detail is not None:
                 return _digest([source.table, str(detail["version"])])
@@ -183,6 +182,6 @@ def _write(frame: DataFrame, folder: str, kind: str) -> str:
         target = "file://" + str(Path(storage.local(target)).resolve())
     try:
         frame.write.mode("overwrite").format(kind).save(target)
-    except PySparkException as error:
-        raise RunError("write_failed", path=folder, reason=" ".join(str(error).split())[:300]) from error
+    except ENGINE_ERRORS as error:
+        raise RunError("write_failed", path=folder, reason=told(error, 300)) from error
     return target
