@@ -150,7 +150,8 @@ def sample_ratio(cells: Cells, checks: Checks) -> list[dict[str, Any]]:
 
 
 def _p(value: float) -> str:
-    return "NaN" if math.isnan(value) else "< 1e-300" if value < 1e-300 else f"{value:.3g}"
+    """A p-value with its sign of relation: "= 0.02"."""
+    return "= NaN" if math.isnan(value) else "< 1e-300" if value < 1e-300 else f"= {value:.3g}"
 
 
 def _listed(planned: Mapping[str, float], observed: list[int], language: str) -> str:
