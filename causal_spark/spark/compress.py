@@ -22,7 +22,6 @@ from causal_spark.statistics.moments import Array
 MAX_ROWS = 200_000
 # Past about this many sums Spark's generated method leaves the JIT and a pass without group-by collapses.
 MAX_PRODUCTS = 80
-PILOT_ROWS = 10_000
 # Squared distance of mean and centre, in variances, from which digits are lost: the pass is then repeated.
 MAX_SHIFT = 1e4
 # Share of the group that is found by subtraction below which its digits suffer.
@@ -87,38 +86,23 @@ class Sum:
     factors: tuple[str, ...]
 
 
-def compress(frame: DataFrame, spec: MomentsSpec, max_rows: int = MAX_ROWS, piloted: bool = True) -> Grouped:
+def compress(
+    frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float] | None = None, max_rows: int = MAX_ROWS
+) -> Grouped:
     """The moments that ``spec`` asks for, keyed by (*by, *segments, block).
 
     One scan: products with 0/1 group indicators where there are few sums and no segments, else one group-by
     over the full cross of ``by`` and ``segments``, whose margins merge on the driver; a cross of more than
-    ``max_rows`` cells falls back to a scan for each segment column. The pass is repeated once if the pilot
-    centres turn out to be so far from the means that digits were lost. ``piloted`` False starts from the centre 0:
-    for a frame whose first rows cost as much as all of it (a shuffle).
+    ``max_rows`` cells falls back to a scan for each segment column. ``centres``: a number near the values of a
+    column, about which it is summed (0 where none is given). The pass is repeated about the means it found if a
+    centre turns out to have been so far off that digits were lost.
 
     Raises StatisticError if one segment column alone has more than ``max_rows`` cells.
     """
-    centres = pilot(frame, spec.columns) if piloted else dict.fromkeys(spec.columns, 0.0)
-    grouped = _pass(frame, spec, centres, max_rows)
-    better = _recentre(grouped, spec, centres)
+    known = {**dict.fromkeys(spec.columns, 0.0), **(centres or {})}
+    grouped = _pass(frame, spec, known, max_rows)
+    better = _recentre(grouped, spec, known)
     return grouped if better is None else _pass(frame, spec, better, max_rows)
-
-
-def pilot(frame: DataFrame, columns: tuple[str, ...]) -> dict[str, float]:
-    """A centre for each column from its first rows: 0 where the mean is small beside the spread.
-
-    Centre 0 keeps sums of whole numbers exact.
-    """
-    if not columns:
-        return {}
-    asked = [f(col(name).cast("double")) for name in columns for f in (F.avg, F.stddev_samp)]
-    row = frame.select(*map(col, columns)).limit(PILOT_ROWS).agg(*asked).toArrow()
-    found = [row.column(i)[0].as_py() for i in range(row.num_columns)]
-    centres = {}
-    for name, mean, spread in zip(columns, found[::2], found[1::2], strict=True):
-        known = mean is not None and math.isfinite(mean)
-        centres[name] = float(mean) if known and abs(mean) > 3 * (spread or 0.0) else 0.0
-    return centres
 
 
 def _recentre(grouped: Grouped, spec: MomentsSpec, centres: Mapping[str, float]) -> dict[str, float] | None:

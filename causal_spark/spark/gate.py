@@ -71,8 +71,8 @@ class Keys:
     share: float
 
 
-def keys(frame: DataFrame, key: str, group: str, rows: int, every: bool = False) -> Keys:
-    """How often ``key`` repeats, and across ``group``s, in one group-by.
+def keys(frame: DataFrame, key: str, group: str, rows: int, every: bool = False, unique: bool = True) -> Keys:
+    """How often ``key`` repeats, and across ``group``s, in one group-by; two if a key that should be ``unique`` is not.
 
     Of more than 2 M ``rows`` a hash sample of the keys is looked at unless ``every``: k repeated keys
     are missed with probability (1 - share)^k, so what can pass unseen is too small to matter.
@@ -81,14 +81,22 @@ def keys(frame: DataFrame, key: str, group: str, rows: int, every: bool = False)
     looked = frame.select(col(key).alias("k"), col(group).alias("g")).where(F.col("k").isNotNull())
     if buckets > 1:
         looked = looked.where(F.pmod(F.xxhash64("k"), F.lit(buckets)) == F.lit(0))
-    per_key = looked.groupBy("k").agg(F.count(F.lit(1)).alias("n"), (F.min("g") != F.max("g")).alias("several"))
+    n = F.count(F.lit(1)).alias("n")
+    if unique:
+        found = _tally(looked.groupBy("k").agg(n, F.lit(False).alias("several")), 1.0 / buckets)
+        if found.repeated == 0:
+            return found
+    return _tally(looked.groupBy("k").agg(n, (F.min("g") != F.max("g")).alias("several")), 1.0 / buckets)
+
+
+def _tally(per_key: DataFrame, share: float) -> Keys:
     row = per_key.agg(
         F.count(F.lit(1)).alias("keys"),
         F.sum(F.when(F.col("n") > 1, 1).otherwise(0)).alias("repeated"),
         F.sum(F.when(F.col("several"), 1).otherwise(0)).alias("several"),
     ).toArrow()
-    values = {name: int(row.column(name)[0].as_py() or 0) for name in ("keys", "repeated", "several")}
-    return Keys(values["keys"], values["repeated"], values["several"], 1.0 / buckets)
+    keys, repeated, several = (int(row.column(i)[0].as_py() or 0) for i in range(3))
+    return Keys(keys, repeated, several, share)
 
 
 def without_split_keys(frame: DataFrame, key: str, group: str) -> DataFrame:

@@ -16,6 +16,17 @@ class Range:
     high: float | None
     nans: int = 0
 
+    @property
+    def centre(self) -> float:
+        """A number about which sums lose no digits: the middle of a range far from 0, else its end near 0.
+
+        Where 0 lies in the range it is 0, which keeps sums of whole numbers exact.
+        """
+        if self.low is None or self.high is None:
+            return 0.0
+        near = min(max(0.0, self.low), self.high)
+        return (self.low + self.high) / 2 if self.high - self.low < abs(near) else near
+
     def __add__(self, other: Range) -> Range:
         if not isinstance(other, Range):
             return NotImplemented

@@ -174,7 +174,7 @@ def compress_days(
         if known.issuperset(columns):
             blocks[block.metric.name] = columns
     active = units.decimals(units.daily(units.in_one_arm(pairs), whole, days, as_of), whole)
-    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, units.SINCE)), piloted=False)
+    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, units.SINCE)))
     grown = units.by_age(units.in_one_arm(staged), days, as_of)
     cells: dict[tuple[str | None, ...], Moments] = {}
     for arm in arms:

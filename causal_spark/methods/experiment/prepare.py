@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +78,7 @@ def _unsplit(method: Experiment, frame: Frame, rows: int, checks: Checks) -> Fra
         frame = gate.without_split_keys(frame, method.unit, method.arm)
     if method.cluster is None:
         return frame
-    split = gate.keys(frame, method.cluster, method.arm, rows, every=True)
+    split = gate.keys(frame, method.cluster, method.arm, rows, every=True, unique=False)
     checks.split_units(method.cluster, split.in_several_groups, split.keys, method.max_split)
     return gate.without_split_keys(frame, method.cluster, method.arm) if split.in_several_groups else frame
 
@@ -101,7 +102,7 @@ def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Comp
             {plan.ROWS: (), **{b.metric.name: tuple(c.name for c in b.columns) for b in planned}},
             by=(table.arm,), levels={table.arm: _by_share(table.arms)}, segments=method.segments, nullable=nullable,
         )  # fmt: skip
-        grouped = compress(frame, spec)
+        grouped = compress(frame, spec, {c.name: _centre(table, c, caps) for c in columns})
     else:
         grouped = _clustered(method, table, planned, frame, nullable)
     moments, suppressed = _suppress(grouped, table, method)
@@ -146,6 +147,13 @@ def _prepared(
     return prepared(table.frame, keys, made)
 
 
+def _centre(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:
+    """Near the values of the prepared column: 0, or the end of its range that is next to 0."""
+    near = table.ranges[column.source].centre
+    near = near if math.isfinite(near) else 0.0
+    return min(near, caps.get(column, math.inf))
+
+
 def _highest(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:
     high = table.ranges[column.source].high
     cap = caps.get(column)
@@ -170,7 +178,7 @@ def _clustered(
     for segment in (None, *method.segments):
         keys = (table.arm,) if segment is None else (table.arm, segment)
         totals = units.clusters(frame, method.cluster, keys, sums)
-        part = compress(totals, MomentsSpec(wanted, by=keys), piloted=False)
+        part = compress(totals, MomentsSpec(wanted, by=keys))
         for key, moments in part.cells.items():
             named = dict(zip(part.by, key, strict=True))
             cells[tuple(named.get(name) for name in by)] = moments

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from causal_spark.methods.experiment import plan
@@ -29,11 +30,16 @@ class Cells:
     compressed: Compressed
     method: Experiment
 
-    def segments(self) -> list[str]:
-        """ "all", then every segment value, suppressed ones included, in order."""
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], dict[str, Moments]]:
+        """Moments by (segment label, block) and arm label."""
         grouped, arm = self.compressed.moments, self.compressed.facts["arm"]
-        found = {self._label(dict(zip(grouped.by, key, strict=True)), arm) for key in grouped.cells}
-        return ["all", *sorted((found | set(self.compressed.facts["suppressed"])) - {"all"})]
+        found: dict[tuple[str, str], dict[str, Moments]] = {}
+        for key, part in grouped.cells.items():
+            named = dict(zip(grouped.by, key, strict=True))
+            place = (self._label(named, arm), str(named[BLOCK]))
+            found.setdefault(place, {})[str(named[arm])] = part
+        return found
 
     @staticmethod
     def _label(named: Mapping[str, str | None], arm: str) -> str:
@@ -42,21 +48,19 @@ class Cells:
                 return f"{name}={value}"
         return "all"
 
+    def segments(self) -> list[str]:
+        """ "all", then every segment value, suppressed ones included, in order."""
+        found = {segment for segment, _ in self._index}
+        return ["all", *sorted((found | set(self.compressed.facts["suppressed"])) - {"all"})]
+
     def arms(self, segment: str, block: str) -> dict[str, Moments]:
         """Moments by arm in the test; an arm without units in the segment is missing."""
-        arm, tested = self.compressed.facts["arm"], self.compressed.facts["arms"]
-        found = {}
-        for named, part in self.compressed.moments.where(**{BLOCK: block}):
-            label = named[arm]
-            if label in tested and self._label(named, arm) == segment:
-                found[str(label)] = part
-        return {label: found[label] for label in tested if label in found}
+        found = self._index.get((segment, block), {})
+        return {label: found[label] for label in self.compressed.facts["arms"] if label in found}
 
     def counts(self, segment: str = "all") -> dict[str, int]:
         """Units (or clusters) by every label of the arm column, holdouts and unknown labels included."""
-        arm = self.compressed.facts["arm"]
-        cells = self.compressed.moments.where(**{BLOCK: plan.ROWS})
-        return {str(named[arm]): int(part.n) for named, part in cells if self._label(named, arm) == segment}
+        return {label: int(part.n) for label, part in self._index.get((segment, plan.ROWS), {}).items()}
 
 
 def check_arms(cells: Cells, checks: Checks) -> None:
