@@ -144,30 +144,63 @@ def _products(frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float])
     labels, or a first level with few of the rows.
     """
     group = spec.by[0]
-    levels = spec.levels[group]
-    kind = frame.schema[group].dataType
-    literals = [_literal(level, kind) for level in levels]
-    if any(literal is None for literal in literals):
+    found = _indicators(group, spec.levels[group], frame.schema[group].dataType)
+    if found is None:
         return None
+    levels, flags, counts = found
     centred = {name: f"c{i}" for i, name in enumerate(spec.columns)}
-    columns = [(col(name).cast("double") - F.lit(centres[name])).alias(short) for name, short in centred.items()]
-    flags = [(col(group) == F.lit(literal)).cast("double").alias(f"t{k}") for k, literal in enumerate(literals)]
-    asked = [F.count(F.lit(1)), *(F.sum(f"t{k}") for k in range(len(levels)))]
+    asked = [F.count(F.lit(1)), *counts]
     for k in range(len(levels)):
         for item in spec.sums:
             product = _product(item, centred)
             asked.append(F.sum(product if k == 0 else F.col(f"t{k}") * product))
-    row = frame.select(*flags, *columns).agg(*asked).toArrow()
+    row = frame.select(*flags, *_centred(centred, centres)).agg(*asked).toArrow()
     values = np.array([row.column(i)[0].as_py() or 0.0 for i in range(row.num_columns)], float)
-    n, sizes = values[0], values[1 : 1 + len(levels)]
+    n, sizes = values[0], _sizes(values[1 : 1 + len(counts)], len(levels))
     if n == 0 or sizes.sum() != n or sizes[0] < MIN_REFERENCE * n:
         return None
-    sums = values[1 + len(levels) :].reshape(len(levels), len(spec.sums))
+    sums = values[1 + len(counts) :].reshape(len(levels), len(spec.sums))
     sums[0] -= sums[1:].sum(axis=0)
     cells: dict[Key, Moments] = {}
-    for level, size, found in zip(levels, sizes, sums, strict=True):
-        cells |= {(level, block): part for block, part in _moments(spec, centres, size, found)}
+    for level, size, mine in zip(levels, sizes, sums, strict=True):
+        cells |= {(level, block): part for block, part in _moments(spec, centres, size, mine)}
     return Grouped((group, BLOCK), cells)
+
+
+def _indicators(
+    group: str, levels: tuple[str, ...], kind: DataType
+) -> tuple[tuple[str, ...], list[Column], list[Column]] | None:
+    """Levels in order, 0/1 columns t0, t1 … and the sums that tell the sizes; None if the type has no such level.
+
+    Of a column of numbers with the levels 0 and 1 the column is its own indicator, which saves every comparison:
+    of whole numbers Σt² = Σt exactly if all are 0 or 1.
+    """
+    literals = {level: _literal(level, kind) for level in levels}
+    if any(literal is None for literal in literals.values()):
+        return None
+    if isinstance(kind, IntegralType) and set(literals.values()) == {0, 1}:
+        ordered = tuple(sorted(levels, key=int))
+        t = F.col("t1")
+        return ordered, [col(group).cast("double").alias("t1")], [F.count(t), F.sum(t), F.sum(t * t)]
+    flags = [(col(group) == F.lit(literals[level])).cast("double").alias(f"t{k}") for k, level in enumerate(levels)]
+    return levels, flags, [F.sum(f"t{k}") for k in range(len(levels))]
+
+
+def _sizes(counts: Array, levels: int) -> Array:
+    """Rows of each level from the sums of ``_indicators``; no rows at all if the column is no 0/1 indicator."""
+    if len(counts) == levels:
+        return counts
+    there, ones, squares = counts
+    return np.array([there - ones, ones]) if ones == squares else np.zeros(2)
+
+
+def _centred(names: Mapping[str, str], centres: Mapping[str, float]) -> list[Column]:
+    """The columns less their centres, as doubles under short names."""
+    values = {name: col(name).cast("double") for name in names}
+    return [
+        (values[name] - F.lit(centres[name]) if centres[name] else values[name]).alias(short)
+        for name, short in names.items()
+    ]
 
 
 def _literal(level: str, kind: DataType) -> str | int | bool | None:
@@ -255,7 +288,7 @@ def _matrix(table: pa.Table, skip: int) -> Array:
 def _group_sums(frame: DataFrame, spec: MomentsSpec, centres: Mapping[str, float], keys: tuple[str, ...]) -> DataFrame:
     centred = {name: f"c{i}" for i, name in enumerate(spec.columns)}
     groups = [col(name).alias(f"k{i}") for i, name in enumerate(keys)]
-    columns = [(col(name).cast("double") - F.lit(centres[name])).alias(short) for name, short in centred.items()]
+    columns = _centred(centred, centres)
     asked = [F.count(F.lit(1)).alias("n")]
     for i, item in enumerate(spec.sums):
         asked.append(_group_sum(spec, item, centred).alias(f"s{i}"))

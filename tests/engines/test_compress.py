@@ -171,6 +171,17 @@ def test_labels_of_any_type(spark, kind) -> None:
     assert found.cells[(labels[1], "y")].mean[0] == 5.0
 
 
+@pytest.mark.parametrize(("other", "n"), [(2, 5), (-1, 5), (None, 5)])
+def test_a_column_that_is_not_only_0_and_1_is_no_indicator(spark, other, n) -> None:
+    arms = [0, 1, 0, 1, other]
+    frame = spark.createDataFrame([(a, float(i)) for i, a in enumerate(arms)], "arm int, y double")
+    spec = MomentsSpec({"y": ("y",)}, by=("arm",), levels={"arm": ("1", "0")})
+    assert module._products(frame, spec, {"y": 0.0}) is None
+    found = compress(frame, spec)
+    assert {key[0]: part.n for key, part in found.cells.items()} == {"0": 2, "1": 2, module.label(other): 1}
+    assert sum(part.n for part in found.cells.values()) == n
+
+
 def test_an_empty_table_has_no_cells(spark) -> None:
     frame = spark.createDataFrame([], "arm string, y double")
     assert compress(frame, MomentsSpec({"y": ("y",)}, by=("arm",), levels={"arm": ("a", "b")})).cells == {}
