@@ -125,11 +125,11 @@ def _t_test(sheet: Sheet) -> Iterator[Verdict]:
         what = f"{NAMES[engine]}, t-test of {million(line.rows)} rows"
         text = f"{speed:.1f} M ({speed / PUBLISHED:.0f} × the best published, {PUBLISHED} M)"
         yield Verdict(f"{what}: ≥ {least} M rows/s/core", text, speed >= least)
-        plain, best = (sheet.best(lane=engine, table="t_test", system="duckdb", cell="aggregates", **form)
-                       for form in ({"form": "group-by"}, {}))  # fmt: skip
-        if plain is not None and best is not None:
-            ratio = seconds(line) / seconds(plain)
-            text = f"{ratio:.2f} × its seconds ({seconds(line) / seconds(best):.2f} × those of its fastest form)"
+        # DuckDB's own avg/var_samp is left out at full size where it was far behind on the warm-up.
+        best = sheet.best(lane=engine, table="t_test", system="duckdb", cell="aggregates")
+        if best is not None:
+            ratio = seconds(line) / seconds(best)
+            text = f"{ratio:.2f} × the seconds of its fastest form ({best.form})"
             yield Verdict(f"{what}: at or below DuckDB's group-by", text, ratio <= 1)
 
 
