@@ -82,7 +82,7 @@ def verdicts(lines: Sequence[Line]) -> list[Verdict]:
 
 
 def _one_scan(sheet: Sheet) -> Iterator[Verdict]:
-    """Bytes read against one hand-written query on the same columns. Below 10 M rows the look for the centres shows."""
+    """Bytes read against one hand-written query on the same columns; below 10 M rows footers weigh too much."""
     for engine in ENGINES:
         ratios = []
         for line in sheet.find(table="units", cell="compress", system=engine):

@@ -28,7 +28,7 @@ from the page cache and only the columns that are needed.
   local Spark is a child. Processes that are measured one task after the other keep what they have grown to.
 - `floor`: the engine's own `sum` of the same columns. `DuckDB`: its best of `avg`/`var_samp` and of centred sums by
   the same keys, all cores, the same files. `by hand`: the best of several forms of a DataFrame query for the same
-  statistics, which are told the centres that `compress` has to look for. Above 5 M rows, forms
+  statistics. Above 5 M rows, forms
   that are 25 % behind on 5 M rows (50 M of the t-test) are left out.
 - The peers do the whole analysis, all units and each segment: pandas reads the columns with pyarrow, labels as
   categories, and tests with scipy; tea-tasting runs on DuckDB through Ibis, the better of its guide's way and of

@@ -146,7 +146,7 @@ def _sources(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
         name = f"{prefix}/{item.name}"
         if item.is_dir() and item.name != "__pycache__":
             yield from _sources(item, name)
-        elif item.name.endswith((".py", ".yml", ".html")):
+        elif item.name.endswith((".py", ".yml", ".html", ".css")):
             yield name, item.read_bytes()
 
 

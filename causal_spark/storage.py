@@ -54,7 +54,7 @@ def overlap(output: str, source: str) -> bool:
     """Whether one of two paths is, or lies in, the other."""
     if is_local(output) != is_local(source):
         return False
-    a, b = (str(Path(local(p)).resolve()) if is_local(p) else p.rstrip("/") for p in (output, source))
+    a, b = (str(Path(local(p)).resolve()) if is_local(p) else _store(p).rstrip("/") for p in (output, source))
     return a == b or a.startswith(b + "/") or b.startswith(a + "/")
 
 
@@ -63,12 +63,16 @@ def _open(path: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), str(Path(local(path)).absolute())
     if _scheme(path) == "dbfs":
         return fs.LocalFileSystem(), "/dbfs/" + urlsplit(path).path.lstrip("/")
-    uri = path.replace("s3a://", "s3://", 1)
     try:
-        opened: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+        opened: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(_store(path))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunError("storage_unreachable", path=_redact(path), reason=" ".join(str(error).split())[:200]) from error
     return opened
+
+
+def _store(path: str) -> str:
+    """The address as Arrow writes it; Spark's s3a is s3."""
+    return "s3://" + path[6:] if path.lower().startswith("s3a://") else path
 
 
 def join(folder: str, *names: str) -> str:

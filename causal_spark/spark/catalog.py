@@ -15,6 +15,8 @@ from causal_spark.outputs import manifest_text
 from causal_spark.spark.session import ENGINE_ERRORS, Engine, told
 from causal_spark.spark.tables import FILE_FORMATS, NAME
 
+CLAIM = "started"
+
 
 @dataclass(frozen=True)
 class RunTables:
@@ -32,7 +34,9 @@ class RunTables:
             raise ConfigError("bad_output_table", table=self.name)
 
     def finished(self) -> dict[str, Any] | None:
-        if not self.engine.spark.catalog.tableExists(self._table("manifest")):
+        if not self._exists("manifest"):
+            if self._exists("") and not self._exists(CLAIM):
+                raise ConfigError("output_foreign", path=self.name)
             return None
         row = self.engine.spark.table(self._quoted("manifest")).toArrow().to_pylist()[0]
         self._texts.update({"statistics.json": row["statistics"], "report.html": row["report"]})
@@ -42,7 +46,8 @@ class RunTables:
         return dict(manifest)
 
     def begin(self) -> None:
-        """Nothing to claim: tables of an interrupted run are overwritten."""
+        """Claim the name before anything is written: what an interrupted run left may be overwritten, nothing else."""
+        self._save(CLAIM, pd.DataFrame([{"run_key": self.key}]))
 
     def abandon(self) -> None:
         if self.stage is not None:
@@ -65,6 +70,7 @@ class RunTables:
         if not keep_stage:
             self.abandon()
         self.amend(manifest)
+        self.engine.spark.sql(f"DROP TABLE IF EXISTS {self._quoted(CLAIM)}")
 
     def amend(self, manifest: Mapping[str, Any]) -> None:
         row = {"run_key": self.key, "manifest": manifest_text(manifest),
@@ -77,6 +83,9 @@ class RunTables:
             rows.write.mode("overwrite").format(self.format).saveAsTable(self._quoted(suffix))
         except ENGINE_ERRORS as error:
             raise RunError("write_failed", path=self._table(suffix), reason=told(error, 300)) from error
+
+    def _exists(self, suffix: str) -> bool:
+        return bool(self.engine.spark.catalog.tableExists(self._table(suffix)))
 
     def _table(self, suffix: str) -> str:
         return f"{self.name}_{suffix}" if suffix else self.name

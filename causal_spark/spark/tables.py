@@ -148,7 +148,7 @@ def fingerprint(engine: Engine, source: Source, frame: DataFrame) -> str:
     if source.version is not None:
         return _digest([source.table, str(source.version)])
     if not is_name(source.table):
-        with suppress(OSError, ValueError, ConfigError):
+        with suppress(OSError, ValueError, ConfigError, RunError):
             listing = storage.listing(source.table)
             if listing:
                 return _digest([source.table, *listing])

@@ -13,7 +13,8 @@ from causal_spark.spark.session import Engine
 
 
 @pytest.fixture
-def name() -> str:
+def name(tmp_path, monkeypatch) -> str:
+    monkeypatch.chdir(tmp_path)  # the embedded engine keeps its warehouse where it stands
     return f"run_{uuid.uuid4().hex[:8]}"
 
 
@@ -25,6 +26,7 @@ def test_a_finished_run_is_found_and_reads_nan_as_null(spark, name) -> None:
     run = tables(spark, name, "k1")
     assert run.finished() is None
     frame = pd.DataFrame({"outcome": ["a", "b"], "p_value": [0.5, float("nan")]})
+    run.begin()
     run.write({"estimates": frame, "srm": frame}, {"statistics.json": "{}", "report.html": "<html>"})
     assert run.finished() is None
     run.finish({"run_key": "k1", "mlflow_run": None}, keep_stage=False)
@@ -34,6 +36,13 @@ def test_a_finished_run_is_found_and_reads_nan_as_null(spark, name) -> None:
     stored = {row["outcome"]: row["p_value"] for row in spark.table(name).collect()}
     assert stored == {"a": 0.5, "b": None}
     assert spark.table(f"{name}_srm").count() == 2
+
+
+def test_a_table_that_no_run_made_is_left_alone(spark, name) -> None:
+    spark.range(3).write.saveAsTable(name)
+    with pytest.raises(ConfigError, match=name):
+        tables(spark, name, "k1").finished()
+    assert spark.table(name).count() == 3
 
 
 def test_a_table_of_another_run_is_refused(spark, name) -> None:

@@ -451,7 +451,8 @@ def test_a_folder_in_delta(delta, spark, events_config, clean, tmp_path, capsys)
     assert state(out) == before
 
 
-def test_a_table_in_delta(delta, spark, events_config, clean, tmp_path):
+def test_a_table_in_delta(delta, spark, events_config, clean, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # Sail keeps its tables below the current folder
     events_config["output"] = {"table": "faults_delta", "format": "delta", "scratch": str(tmp_path / "scratch")}
     assert job.run(events_config, "experiment").result is not None
     found = spark.table("faults_delta").toPandas()
