@@ -100,7 +100,7 @@ def moments(rows: pd.DataFrame, columns: list[str], arm: str) -> Moments:
     return Moments.from_rows(tuple(columns), chosen.dropna().to_numpy())
 
 
-def close(found: float, wanted: float) -> None:
+def assert_close(found: float, wanted: float) -> None:
     assert found == pytest.approx(wanted, rel=RTOL)
 
 
@@ -124,14 +124,14 @@ def test_welch_and_z_equal_scipy_in_every_segment(rows, estimates, segment, arm)
     p = np.array([t["converted"].mean(), c["converted"].mean()])
     n = np.array([len(t), len(c)])
     pooled = (p * n).sum() / n.sum()
-    close(row.statistic, (p[0] - p[1]) / np.sqrt(pooled * (1 - pooled) * (1 / n).sum()))
-    close(row.std_error, np.sqrt((p * (1 - p) / n).sum()))
+    assert_close(row.statistic, (p[0] - p[1]) / np.sqrt(pooled * (1 - pooled) * (1 / n).sum()))
+    assert_close(row.std_error, np.sqrt((p * (1 - p) / n).sum()))
 
 
 def test_nulls_as_zero_are_zeros(rows, estimates) -> None:
     row = estimates.loc[("zeroed", "all", "blue vs control", "difference", "welch")]
     t, c = (rows[rows["arm"] == a]["optional"].fillna(0) for a in ("blue", "control"))
-    close(row.estimate, t.mean() - c.mean())
+    assert_close(row.estimate, t.mean() - c.mean())
     assert row.n == len(t) + len(c)
 
 
@@ -143,13 +143,13 @@ def test_winsorizing_caps_at_the_pooled_percentile_of_non_zero_values(rows, esti
         capped[column] = rows[column].clip(upper=cap)
     t, c = (capped[capped["arm"] == a]["revenue"] for a in ("green", "control"))
     row = estimates.loc[("revenue", "all", "green vs control", "difference", "welch")]
-    close(row.estimate, t.mean() - c.mean())
+    assert_close(row.estimate, t.mean() - c.mean())
     parts = {a: moments(capped, ["revenue", "revenue_pre"], a) for a in ARMS}
     adjusted = cuped(parts, [Form("revenue"), Form("revenue_pre")])
     test = difference(adjusted.groups["green"], adjusted.groups["control"])
     row = estimates.loc[("revenue", "all", "green vs control", "difference", "cuped")]
-    close(row.estimate, test.estimate)
-    close(row.p_value, test.p_value)
+    assert_close(row.estimate, test.estimate)
+    assert_close(row.p_value, test.p_value)
 
 
 def test_cuped_with_several_covariates_is_the_analysis_of_covariance(rows, estimates) -> None:
@@ -171,8 +171,8 @@ def test_a_ratio_is_the_ratio_of_sums_with_the_delta_variance(rows, estimates) -
         residual = (mine["clicks"] - ratio * mine["views"]) / mine["views"].mean()
         values.append((ratio, residual.var(ddof=1) / len(mine)))
     row = estimates.loc[("ctr", "all", "green vs control", "difference", "delta")]
-    close(row.estimate, values[0][0] - values[1][0])
-    close(row.std_error, np.sqrt(values[0][1] + values[1][1]))
+    assert_close(row.estimate, values[0][0] - values[1][0])
+    assert_close(row.std_error, np.sqrt(values[0][1] + values[1][1]))
 
 
 def test_unadjusted_twins_and_guardrails_stay_out_of_the_family(outcome) -> None:
@@ -234,10 +234,10 @@ def test_files_and_row_order_change_no_estimate(spark, rows, outcome, tmp_path, 
         part = shuffled.iloc[i::partitions]
         pq.write_table(pa.Table.from_pandas(part, preserve_index=False), folder / f"{i}.parquet")
     again = job.run(config(tmp_path / "run", folder), "experiment").result.estimates
-    same_estimates(again, outcome.result.estimates)
+    assert_same_estimates(again, outcome.result.estimates)
 
 
-def same_estimates(found: pd.DataFrame, wanted: pd.DataFrame, rtol: float = 1e-9) -> None:
+def assert_same_estimates(found: pd.DataFrame, wanted: pd.DataFrame, rtol: float = 1e-9) -> None:
     keys = ["outcome", "segment", "contrast", "term", "method"]
     found, wanted = (frame.sort_values(keys).reset_index(drop=True) for frame in (found, wanted))
     pd.testing.assert_frame_equal(found[[*keys, "note"]], wanted[[*keys, "note"]])
@@ -255,7 +255,7 @@ def test_adaptive_execution_changes_no_estimate(spark, table, outcome, tmp_path)
         again = job.run(config(tmp_path / "run", table), "experiment").result.estimates
     finally:
         spark.conf.set("spark.sql.adaptive.enabled", before)
-    same_estimates(again, outcome.result.estimates)
+    assert_same_estimates(again, outcome.result.estimates)
 
 
 def test_clusters_are_the_delta_method_on_cluster_totals(spark, rows, tmp_path) -> None:
@@ -296,7 +296,7 @@ def test_a_finished_run_is_solved_again_without_its_table(outcome, estimates, tm
     frame = again.result.estimates.set_index(["outcome", "segment", "contrast", "term", "method"])
     assert ("plain", "all", "green vs blue", "difference", "welch") in frame.index
     key = ("plain", "all", "blue vs control", "difference", "welch")
-    close(frame.loc[key].estimate, estimates.loc[key].estimate)
+    assert_close(frame.loc[key].estimate, estimates.loc[key].estimate)
     assert frame.loc[key].conf_high < estimates.loc[key].conf_high
     assert (frame["conf_level"] == 0.8).all()
 
@@ -370,14 +370,14 @@ def test_events_give_the_unit_table_that_pandas_gives(shop, shop_outcome) -> Non
         ("retained", "z"): (t["back"] > 0).mean() - (c["back"] > 0).mean(),
     }
     for key, value in wanted.items():
-        close(found.loc[key].estimate, value)
+        assert_close(found.loc[key].estimate, value)
     adjusted = cuped(
         {a: Moments.from_rows(("y", "x"), part[["revenue", "revenue before"]]) for a, part in (("t", t), ("c", c))},
         [Form("y"), Form("x")],
     )
     test = difference(adjusted.groups["t"], adjusted.groups["c"])
-    close(found.loc[("revenue", "cuped")].estimate, test.estimate)
-    close(found.loc[("revenue", "cuped")].std_error, test.std_error)
+    assert_close(found.loc[("revenue", "cuped")].estimate, test.estimate)
+    assert_close(found.loc[("revenue", "cuped")].std_error, test.std_error)
 
 
 def test_the_effect_of_a_day_is_over_all_units_exposed_so_long(shop, shop_outcome) -> None:
@@ -385,8 +385,8 @@ def test_the_effect_of_a_day_is_over_all_units_exposed_so_long(shop, shop_outcom
     days = shop_outcome.result.diagnostics["by_day"].set_index(["outcome", "day"])
     t, c = (hand[hand["variant"] == a]["day 2"] for a in ("treatment", "control"))
     row = days.loc[("revenue", 2)]
-    close(row.estimate, t.mean() - c.mean())
-    close(row.p_value, stats.ttest_ind(t, c, equal_var=False).pvalue)
+    assert_close(row.estimate, t.mean() - c.mean())
+    assert_close(row.p_value, stats.ttest_ind(t, c, equal_var=False).pvalue)
     assert row.n == len(hand)
     assert days.loc["revenue"].index.tolist() == [0, 1, 2, 3, 4]
 
@@ -430,7 +430,7 @@ def test_equal_rows_of_one_event_count_once(spark, shop, shop_outcome, tmp_path)
         (tmp_path / name).mkdir()
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), tmp_path / name / "0.parquet")
     found = job.run(shop_config(tmp_path, tmp_path / "run", event_id="event_id"), "experiment").result
-    same_estimates(found.estimates, shop_outcome.result.estimates)
+    assert_same_estimates(found.estimates, shop_outcome.result.estimates)
     checks = found.diagnostics["checks"].set_index("code")
     assert checks.loc["DUPLICATE_EVENT", "verdict"] == "warn"
     assert checks.loc["DUPLICATE_EVENT", "count"] == len(events.iloc[::10])
