@@ -81,6 +81,8 @@ def _facts(facts: dict[str, Any]) -> Iterator[str]:
     yield f"Python {facts['python']}, Java {facts['java'] or '–'}, {versions}."
     yield f"Repeat with `make bench` ({facts['minutes']:.0f} minutes here, 11 GB of disk; `python -m benchmarks.run"
     yield "--quick` for a first look, `--resume` after an interruption). All figures: `benchmarks/results.csv`."
+    if facts.get("caveat"):
+        yield f"\n**{facts['caveat']}**"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
