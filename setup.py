@@ -42,8 +42,10 @@ LOCAL = [
     "pysail>=0.7,<0.8",
     "mlflow>=3.17.2,<3.18",
 ]
+BOOSTED = ["scikit-learn>=1.4"]
 DEV = [
     *LOCAL,
+    *BOOSTED,
     "pytest>=8",
     "hypothesis>=6",
     "statsmodels>=0.14",
@@ -81,7 +83,7 @@ setup(
         "causal_spark.report": ["templates/*"],
     },
     install_requires=REQUIRES,
-    extras_require={"local": LOCAL, "dev": DEV, "dp": []},
+    extras_require={"local": LOCAL, "dev": DEV, "dp": [], "boosted": BOOSTED},
     entry_points={"console_scripts": ["causal-spark = causal_spark.cli:console"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
