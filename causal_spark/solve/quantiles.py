@@ -1,0 +1,177 @@
+"""Quantiles of a group and their difference between two groups, with standard errors, from a histogram.
+
+Statistic, scan 1: ``Histogram`` of the fixed-point values by arm (segment): group-by of (arm, cell) with a count;
+merges by adding. Exact while the distinct values fit on the driver (bits = 62); else declare fewer bits, and each
+estimate is uncertain by ``resolution``, half the width of its cell.
+Clusters (several events of a unit, several units of a cluster), scan 2, once the quantile x of each arm is known:
+``Moments`` over units of the two columns (events at or below x, events); their ratio's variance is ``share_variance``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from causal_spark.errors import ConfigError, StatisticError
+from causal_spark.solve.intervals import Alternative, Test, critical
+from causal_spark.solve.means import Form, Values, evaluate
+from causal_spark.statistics import Moments
+from causal_spark.statistics.histogram import Histogram
+from causal_spark.statistics.moments import Array
+
+LIKELY = 1e-14  # mass of a bootstrap distribution that may be left out
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """The quantile of one group, its standard error and interval; ``resolution`` = half the width of its cell."""
+
+    q: float
+    estimate: float
+    std_error: float
+    low: float
+    high: float
+    n: float
+    resolution: float = 0.0
+
+    @property
+    def values(self) -> Values:
+        """For ``difference(t, c, dof=inf)`` and ``lift``."""
+        return Values(np.array([self.estimate]), np.array([[self.std_error**2]]), self.n)
+
+
+def least_n(q: float, alpha: float = 0.05) -> float:
+    """Units below which the order statistics hold no interval for the quantile: z²·max(q/(1-q), (1-q)/q)."""
+    _check(q)
+    return critical(alpha) ** 2 * max(q / (1 - q), (1 - q) / q)
+
+
+def quantile(h: Histogram, q: float, alpha: float = 0.05, share_variance: float | None = None) -> Quantile:
+    """The order statistic of rank ceil(q·n), with the interval of Woodruff (1952).
+
+    Bounds are the order statistics at q ± z·√V, where V = q(1-q)/n, or ``share_variance``, the cluster-robust
+    variance of the share at or below the quantile (Deng, Knoblich & Lu 2018): the standard error is then
+    σ_iid·σ_cluster/σ_independent, since it scales with √V. std_error = (high - low)/2z; NaN where bounds coincide.
+    Raises ConfigError for q outside (0, 1), StatisticError below ``least_n`` units.
+    """
+    _check(q)
+    variance = q * (1 - q) / max(h.n, 1) if share_variance is None else share_variance
+    least = least_n(q, alpha)
+    if h.n < least:
+        raise StatisticError("quantile_few_units", q=f"{q:g}", n=h.n, least=math.ceil(least))
+    z = critical(alpha)
+    half = z * math.sqrt(variance)
+    middle, low, high = (_at(h, share) for share in (q, q - half, q + half))
+    if share_variance is not None and not (half < min(q, 1 - q)):
+        low, high = (math.nan, math.nan), (math.nan, math.nan)
+    error = (high[0] - low[0]) / (2 * z)
+    return Quantile(q, middle[0], error if error > 0 else math.nan, low[0], high[0], float(h.n), middle[1])
+
+
+def from_bounds(q: float, estimate: float, low: float, high: float, n: float, alpha: float = 0.05) -> Quantile:
+    """A quantile whose bounds were read at the shares q ± z·√(q(1-q)/(n-1)); std_error is that of q(1-q)/n."""
+    return Quantile(q, estimate, (high - low) / (2 * critical(alpha)) * math.sqrt((n - 1) / n), low, high, n)
+
+
+def share_variance(clusters: Moments, below: str, events: str) -> float:
+    """Variance of Σbelow/Σevents over clusters by the delta method: what ``quantile`` takes for clustered events."""
+    return float(evaluate(clusters, [Form(below, events)]).vcov[0, 0])
+
+
+def clustered_error(iid: float, cluster: float, independent: float) -> float:
+    """Standard error of a clustered quantile from that of independent events: iid·cluster/independent.
+
+    ``cluster`` and ``independent`` are standard errors of the share at or below it (Deng, Knoblich & Lu 2018).
+    """
+    return iid * cluster / independent if independent > 0 else math.nan
+
+
+def bootstrap_distribution(h: Histogram, q: float) -> tuple[Array, Array]:
+    """Values and probabilities of the Poisson-bootstrap quantile of independent rows, without resampling.
+
+    The index of the bootstrap quantile is about binomial(n + 1, q) (Schultzberg & Ankargren 2022), so the
+    probability of a cell is that of the ranks it holds. Cells are read at their middle.
+    """
+    _check(q)
+    if h.n == 0:
+        return np.zeros(0), np.zeros(0)
+    reached = stats.binom.cdf(np.cumsum(h.counts), h.n + 1, q)
+    reached[-1] = 1.0
+    mass = np.diff(reached, prepend=0.0)
+    kept = mass > LIKELY
+    low, high = h.edges
+    return ((low + high) / 2)[kept], mass[kept] / mass[kept].sum()
+
+
+def bootstrap_difference(
+    treatment: Histogram, control: Histogram, q: float, alpha: float = 0.05,
+    alternative: Alternative = "two-sided", most: int = 2000,
+) -> Test:  # fmt: skip
+    """Difference of two quantiles with the percentile interval of the resampling-free bootstrap.
+
+    For independent rows. Distributions of more than ``most`` cells are thinned to cells of equal probability.
+    The standard error is the distribution's standard deviation, the p-value twice the smaller tail at 0.
+    """
+    estimate = _at(treatment, q)[0] - _at(control, q)[0]
+    t, c = (_thin(*bootstrap_distribution(h, q), most) for h in (treatment, control))
+    if not (len(t[0]) and len(c[0])):
+        return Test(estimate, math.nan, math.nan, math.inf, math.nan, math.nan, math.nan)
+    gaps, mass = np.subtract.outer(t[0], c[0]).ravel(), np.multiply.outer(t[1], c[1]).ravel()
+    mean = float(mass @ gaps)
+    error = math.sqrt(float(mass @ (gaps - mean) ** 2))
+    if not error > 0:
+        return Test(estimate, math.nan, math.nan, math.inf, math.nan, math.nan, math.nan)
+    order = np.argsort(gaps, kind="stable")
+    gaps, total = gaps[order], np.cumsum(mass[order])
+    tail = alpha / 2 if alternative == "two-sided" else alpha
+    low = float(gaps[np.searchsorted(total, tail)]) if alternative != "less" else -math.inf
+    last = len(gaps) - 1
+    high = float(gaps[min(int(np.searchsorted(total, 1 - tail)), last)]) if alternative != "greater" else math.inf
+    below, above = float(mass[order][gaps <= 0].sum()), float(mass[order][gaps >= 0].sum())
+    p = {"two-sided": min(1.0, 2 * min(below, above)), "greater": below, "less": above}[alternative]
+    return Test(estimate, error, estimate / error, math.inf, p, low, high)
+
+
+def quantile_of_counts(counts: Array, values: Array, q: float) -> Array:
+    """The order statistic of rank ceil(q·n) in each row of ``counts`` (r, m) of ascending ``values`` (m,); shape (r,).
+
+    For replicates of a bucketed bootstrap or jackknife; a row without counts gives NaN.
+    """
+    _check(q)
+    total = np.cumsum(np.asarray(counts, float), axis=1)
+    rank = np.maximum(np.ceil(q * total[:, -1] * (1 - 1e-12)), 1.0)
+    place = (total < rank[:, None]).sum(axis=1)
+    found = np.asarray(values, float)[np.minimum(place, len(values) - 1)]
+    return np.where(total[:, -1] == 0, np.nan, found)
+
+
+def _thin(values: Array, mass: Array, most: int) -> tuple[Array, Array]:
+    if len(values) <= most:
+        return values, mass
+    place = np.minimum((np.cumsum(mass) * most).astype(np.int64), most - 1)
+    weight, total = np.zeros(most), np.zeros(most)
+    np.add.at(weight, place, mass)
+    np.add.at(total, place, mass * values)
+    kept = weight > 0
+    return total[kept] / weight[kept], weight[kept]
+
+
+def _at(h: Histogram, share: float) -> tuple[float, float]:
+    """Order statistic of rank ceil(share·n), within 1..n, and half the width of its cell."""
+    if h.n == 0:
+        return math.nan, math.nan
+    exact = share * h.n
+    rank = min(max(math.ceil(exact - 1e-9 * max(1.0, abs(exact))), 1), h.n)
+    total = np.cumsum(h.counts)
+    place = int(np.searchsorted(total, rank))
+    low, high = (float(edge[place]) for edge in h.edges)
+    inside = (rank - (total[place] - h.counts[place]) - 0.5) / h.counts[place]
+    return low + (high - low) * float(inside), (high - low) / 2
+
+
+def _check(q: float) -> None:
+    if not 0 < q < 1:
+        raise ConfigError("bad_quantile", got=q)
