@@ -1,0 +1,392 @@
+"""Matching on a line: what a block of points leaves for the estimate, its standard error and the balance.
+
+Additive sums for a block of points, and records of the few candidates near its borders, whose uses add up over blocks
+and are squared only afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from causal_spark.solve import balance, metric
+from causal_spark.solve.metric import Links
+from causal_spark.solve.nearest import Index, Mask, Order, Ranges, greedy, nearest, range_sums, uses
+from causal_spark.statistics import Sums
+from causal_spark.statistics.moments import Array
+
+Estimand = Literal["ATT", "ATC", "ATE"]
+# Columns of a border record before the q sums of variances.
+SIDE, NUMBER, PLACE, USES, SQUARES, ROWS = range(6)
+# Matches of one unit that are listed as pairs.
+MAX_TIES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """n points sorted by (group, point, tie). ``home`` False: only looked at; ``shared``: looked at elsewhere too.
+
+    ``outcomes`` (n, q), ``covariates`` (n, p), ``propensity`` (n,) for the correction of an estimated score.
+    """
+
+    point: Array
+    treated: Mask
+    group: Array
+    home: Mask
+    shared: Mask
+    outcomes: Array
+    covariates: Array
+    propensity: Array
+
+    def take(self, rows: slice) -> Points:
+        return Points(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def groups(self) -> list[slice]:
+        """The rows of each group."""
+        if len(self.group) == 0:
+            return []
+        starts = [0, *(np.flatnonzero(self.group[1:] != self.group[:-1]) + 1).tolist(), len(self.group)]
+        return [slice(a, b) for a, b in pairwise(starts)]
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """How points are matched. ``caliper`` in units of the point, ``tolerance`` (of ties) in their square.
+
+    ``neighbours``: same-arm rows behind a variance; ``sample``: the sums for the effect in this very sample are wanted,
+    and not those for the population alone; ``estimated``: the sums of Abadie & Imbens (2016) are wanted.
+    ``main``: the covariates whose balance is told, with their cut points ``cuts``. ``metric`` (r, p) maps covariates to
+    a space in which they are near each other; the caliper is then on the point.
+    """
+
+    estimand: Estimand = "ATT"
+    ratio: int = 1
+    caliper: float = math.inf
+    tolerance: float = 0.0
+    order: Order = "closest"
+    neighbours: int = 2
+    sample: bool = True
+    estimated: bool = False
+    main: tuple[int, ...] = ()
+    cuts: tuple[Array, ...] = ()
+    metric: Array | None = None
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The arms whose units look for matches: 1 the treated, 0 the controls."""
+        return {"ATT": (1,), "ATC": (0,), "ATE": (1, 0)}[self.estimand]
+
+
+def sums_with_replacement(points: Points, rules: Rules) -> tuple[Sums, Array]:
+    """The sums of a block and its border records, shape (r, 6 + q). Abadie & Imbens (2006, 2016).
+
+    For each side (focal arm): ``n``, ``matched``, Σ effect, Σ effect², Σ of the mean squared differences to the
+    matches, Σ of the outcomes and of the conditional variance σ² of the matched focal units, Σ of the outcomes of
+    their matches, balance, and for the candidates Σ K², Σ K′ and their products with σ².
+    """
+    q, p = points.outcomes.shape[1], points.covariates.shape[1]
+    total = {f"{name}{side}": np.zeros(shape) for side in rules.sides for name, shape in _shapes(q).items()}
+    for side in rules.sides:
+        total |= _balance(points, np.zeros(len(points.point)), rules, side)
+    if rules.estimated:
+        total |= {name: np.zeros(shape) for name, shape in _score_shapes(q, p).items()}
+    records = [np.zeros((0, 6 + q))]
+    for rows in points.groups():
+        mine = points.take(rows)
+        for side in rules.sides:
+            found, border = _side(mine, rules, side)
+            for name, value in found.items():
+                total[name] += value
+            records.append(border)
+        if rules.estimated:
+            for name, value in _score_sums(mine, rules.neighbours).items():
+                total[name] += value
+    return Sums(total), np.vstack(records)
+
+
+def _shapes(q: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of one side's sums."""
+    numbers = dict.fromkeys(("n", "matched", "squares", "parts", "used"), ())
+    of_outcomes = dict.fromkeys(
+        (
+            *("effect", "effect2", "within", "focal", "match", "variance"),
+            *("squares_variance", "uses_variance", "parts_variance"),
+        ),
+        (q,),
+    )
+    return {**numbers, **of_outcomes}
+
+
+def _balance(points: Points, weight: Array, rules: Rules, side: int) -> dict[str, Array]:
+    """Balance sums of the weighted rows, under names of their own."""
+    x = points.covariates[:, list(rules.main)]
+    found = balance.sums(x, points.treated.astype(float), weight, rules.cuts, np.zeros(len(rules.main)))
+    return {f"balance{side} {name}": value for name, value in found.values.items()}
+
+
+def balance_sums(found: Sums, side: int) -> Sums:
+    """The balance sums of one side, with Σw² of the matches from all blocks.
+
+    Where both arms look for matches a match has found one too, and its weight is 1 + K: the sums of both sides hold
+    Σ1 + Σ(2K + K²). With a caliper that is so because it is as near to the unit that uses it.
+    """
+    begin = f"balance{side} "
+    values = {name.removeprefix(begin): value for name, value in found.values.items() if name.startswith(begin)}
+    weight2 = values["weight2"].copy()
+    both = f"matched{1 - side}" in found.values
+    weight2[1 - side] = found.number(f"squares{side}") + (2 * found.number(f"matched{side}") if both else 0.0)
+    return Sums({**values, "weight2": weight2})
+
+
+def _side(points: Points, rules: Rules, side: int) -> tuple[dict[str, Array], Array]:
+    focal, candidates, ranges = _ranges(points, rules, side)
+    there, size = ranges.matched, np.maximum(ranges.size, 1)[:, None]
+    y = points.outcomes[candidates]
+    sums = _sums(np.hstack([y, y * y]), ranges) / size
+    q = y.shape[1]
+    mean, square = sums[there, :q], sums[there, q:]
+    own = points.outcomes[focal][there]
+    effect = (own - mean) if side else (mean - own)
+    used, parts = _uses(ranges, len(candidates)), _parts(ranges, len(candidates))
+    weight = np.zeros(len(points.point))
+    weight[candidates] = used
+    weight[focal[there]] = 1.0
+    variance = _conditional_variance(points, rules, (weight > 0) & (rules.sample | (points.treated != bool(side))))
+    found = {
+        "n": np.array(float(len(focal))),
+        "matched": np.array(float(there.sum())),
+        "effect": effect.sum(axis=0),
+        "effect2": (effect**2).sum(axis=0),
+        "within": (own**2 - 2 * own * mean + square).sum(axis=0),
+        "focal": own.sum(axis=0),
+        "match": mean.sum(axis=0),
+        "variance": variance[focal[there]].sum(axis=0),
+    }
+    inner = points.home[candidates] & ~points.shared[candidates]
+    k, parts_k, v = used[inner], parts[inner], variance[candidates][inner]
+    found |= {
+        "squares": np.array(float(k @ k)),
+        "parts": np.array(float(parts_k.sum())),
+        "used": np.array(float((k > 0).sum())),
+        "squares_variance": (k * k) @ v,
+        "uses_variance": k @ v,
+        "parts_variance": parts_k @ v,
+    }
+    sided = {f"{name}{side}": value for name, value in found.items()} | _balance(points, weight, rules, side)
+    return sided, _border(points, side, candidates, used, parts, variance)
+
+
+def _sums(values: Array, matches: Ranges | Links) -> Array:
+    return range_sums(values, matches) if isinstance(matches, Ranges) else matches.sums(values)
+
+
+def _uses(matches: Ranges | Links, n: int) -> Array:
+    """K: the sum of shares with which each candidate is used."""
+    return uses(matches, n) if isinstance(matches, Ranges) else matches.uses(n)
+
+
+def _parts(ranges: Ranges | Links, n: int) -> Array:
+    """K′: the sum of squared shares with which each candidate is used."""
+    if isinstance(ranges, Links):
+        return ranges.uses(n, power=2)
+    share = 1.0 / np.maximum(ranges.size, 1)
+    share[~ranges.matched] = 0.0
+    change = np.bincount(ranges.low, share**2, n + 1) - np.bincount(ranges.high, share**2, n + 1)
+    steps = np.cumsum(change)[:n]
+    return np.where(np.abs(steps) > 1e-9, steps, 0.0)
+
+
+def _border(points: Points, side: int, candidates: Index, used: Array, parts: Array, variance: Array) -> Array:
+    """One record for each distinct place of candidates that another block looks at, or that are at home elsewhere."""
+    border = points.shared[candidates] | ~points.home[candidates]
+    border &= points.home[candidates] | (used > 0)
+    where = candidates[border]
+    place, first, back = np.unique(points.point[where], return_index=True, return_inverse=True)
+    home = points.home[where].astype(float)
+    records = np.zeros((len(place), 6 + variance.shape[1]))
+    records[:, SIDE], records[:, NUMBER], records[:, PLACE] = side, points.group[where][first], place
+    records[:, USES], records[:, SQUARES] = used[border][first], parts[border][first]
+    records[:, ROWS] = np.bincount(back, home, len(place))
+    for k in range(variance.shape[1]):
+        records[:, 6 + k] = np.bincount(back, home * variance[where, k], len(place))
+    return records
+
+
+def _same(points: Points, mine: Index, arm: Index, rules: Rules) -> Ranges | Links:
+    """Each of the points ``mine`` of an arm with itself and its nearest others in the ``arm``."""
+    if rules.metric is None:
+        return nearest(points.point[mine], points.point[arm], rules.neighbours + 1)
+    z = points.covariates @ rules.metric.T
+    place = points.point
+    return metric.nearest(z[mine], z[arm], place[mine], place[arm], rules.neighbours + 1, rules.caliper)
+
+
+def _conditional_variance(points: Points, rules: Rules, wanted: Mask) -> Array:
+    """σ²(x) of the ``wanted`` and the shared units from the nearest of their own arm, shape (n, q), 0 of the others.
+
+    Abadie & Imbens (2006), eq. 14.
+    """
+    found = np.zeros(points.outcomes.shape)
+    for arm in (True, False):
+        index = np.flatnonzero(points.treated == arm)
+        mine = index[(wanted | points.shared)[index]]
+        ranges = _same(points, mine, index, rules)
+        y = points.outcomes[mine]
+        others = np.maximum(ranges.size - 1, 1)[:, None]
+        gap = y - (_sums(points.outcomes[index], ranges) - y) / others
+        found[mine] = np.where(ranges.size[:, None] > 1, others / (others + 1.0) * gap**2, 0.0)
+    return found
+
+
+def _score_shapes(q: int, p: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "slope": (p + 1,),
+        "slope_effect": (q, p + 1),
+        **dict.fromkeys(("cov1", "cov0", "cov1_ate", "cov0_ate", "cov1_odds", "cov0_odds"), (q, p + 1)),
+    }
+
+
+def _score_sums(points: Points, neighbours: int) -> dict[str, Array]:
+    """What the correction for an estimated score needs (Abadie & Imbens 2016, theorems 1 and 2).
+
+    f is the logistic density e(1 - e); covariances of X and Y given the score are of the nearest
+    ``neighbours`` + 1 units of an arm.
+    """
+    home = points.home
+    q, p = points.outcomes.shape[1], points.covariates.shape[1] + 1
+    x = np.hstack([np.ones((len(home), 1)), points.covariates])
+    e = points.propensity[home]
+    density = e * (1 - e)
+    mean, cov = {}, {}
+    for arm in (1, 0):
+        index = np.flatnonzero(points.treated == bool(arm))
+        ranges = nearest(points.point[home], points.point[index], neighbours + 1)
+        size = np.maximum(ranges.size, 1)[:, None]
+        y, z = points.outcomes[index], x[index]
+        products = np.einsum("iq,ip->iqp", y, z).reshape(len(index), q * p)
+        sums = range_sums(np.hstack([y, z, products]), ranges)
+        mean[arm] = sums[:, :q] / size
+        centred = sums[:, q + p :].reshape(-1, q, p) - np.einsum("iq,ip->iqp", mean[arm], sums[:, q : q + p])
+        cov[arm] = np.where(ranges.size[:, None, None] > 1, centred / np.maximum(size - 1, 1)[:, :, None], 0.0)
+    mine = x[home]
+    return {
+        "slope": density @ mine,
+        "slope_effect": np.einsum("i,iq,ip->qp", density, mean[1] - mean[0], mine),
+        "cov1": np.einsum("i,iqp->qp", density, cov[1]),
+        "cov0": np.einsum("i,iqp->qp", density, cov[0]),
+        "cov1_ate": np.einsum("i,iqp->qp", 1 - e, cov[1]),
+        "cov0_ate": np.einsum("i,iqp->qp", e, cov[0]),
+        "cov1_odds": np.einsum("i,iqp->qp", (1 - e) ** 2, cov[1]),
+        "cov0_odds": np.einsum("i,iqp->qp", e * e, cov[0]),
+    }
+
+
+def sums_without_replacement(points: Points, rules: Rules) -> Sums:
+    """The sums of a block of whole parts of a greedy matching; controls of a treated unit weigh the same.
+
+    Names as in ``sums_with_replacement``, with Σ K² of the controls' weights. A treated unit and its pairs are a set.
+    ``above`` and ``below``: pairs whose effect is positive, negative (for the sign test).
+    """
+    q, side = points.outcomes.shape[1], rules.sides[0]
+    keep = ("n", "matched", "squares", "used", "effect", "effect2", "focal", "match")
+    total = {f"{name}{side}": np.zeros(shape) for name, shape in _shapes(q).items() if name in keep}
+    total |= {f"above{side}": np.zeros(q), f"below{side}": np.zeros(q)}
+    weight = np.zeros(len(points.point))
+    for rows in points.groups():
+        mine, own = points.take(rows), weight[rows]
+        focal, match = pairs_without_replacement(mine, rules)
+        units, place, count = np.unique(focal, return_inverse=True, return_counts=True)
+        share, y = 1.0 / count[place], mine.outcomes
+        own[match], own[units] = share, 1.0
+        mean = np.column_stack([np.bincount(place, y[match, k] * share, len(units)) for k in range(q)])
+        effect = (y[units] - mean) if side else (mean - y[units])
+        found = {
+            "n": float((mine.treated == bool(side)).sum()),
+            "matched": float(len(units)),
+            "squares": float((share**2).sum()),
+            "used": float(len(match)),
+            "effect": effect.sum(axis=0),
+            "effect2": (effect**2).sum(axis=0),
+            "above": (effect > 0).sum(axis=0),
+            "below": (effect < 0).sum(axis=0),
+            "focal": y[units].sum(axis=0),
+            "match": mean.sum(axis=0),
+        }
+        for name, value in found.items():
+            total[f"{name}{side}"] += value
+    return Sums(total | _balance(points, weight, rules, side))
+
+
+def pairs_without_replacement(points: Points, rules: Rules) -> tuple[Index, Index]:
+    """Focal units and their matches in one group, as indices."""
+    treated = points.treated if rules.sides[0] else ~points.treated
+    return greedy(points.point, treated, rules.ratio, rules.caliper, rules.order)
+
+
+def pairs(points: Points, rules: Rules, replace: bool) -> tuple[Index, Index, Array]:
+    """Indices of the treated and the control of every pair, and the pair's weight; focal units at home only.
+
+    Of the matches of a unit no more than ``MAX_TIES`` are listed, the first in order; weights are those of all.
+    """
+    found: list[tuple[Index, Index, Array]] = []
+    for side in rules.sides:
+        for rows in points.groups():
+            mine = points.take(rows)
+            focal, match, weight = _pairs(mine, rules, side, replace)
+            t, c = (focal, match) if side else (match, focal)
+            found.append((t + rows.start, c + rows.start, weight))
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    t, c, weight = (np.concatenate(part) for part in zip(*found, strict=True))
+    return t, c, weight
+
+
+def _pairs(points: Points, rules: Rules, side: int, replace: bool) -> tuple[Index, Index, Array]:
+    if not replace:
+        focal, match = pairs_without_replacement(points, rules)
+        count = np.bincount(focal, minlength=len(points.point))
+        return focal, match, 1.0 / count[focal]
+    focal, candidates, ranges = _ranges(points, rules, side)
+    if isinstance(ranges, Links):
+        return focal[ranges.focal], candidates[ranges.match], 1.0 / ranges.size[ranges.focal]
+    size = np.minimum(ranges.size, MAX_TIES)
+    who = np.repeat(np.arange(len(focal)), size)
+    step = np.arange(len(who)) - np.repeat(np.cumsum(size) - size, size)
+    return focal[who], candidates[ranges.low[who] + step], 1.0 / ranges.size[who]
+
+
+def _ranges(points: Points, rules: Rules, side: int) -> tuple[Index, Index, Ranges | Links]:
+    focal = np.flatnonzero(points.home & (points.treated == bool(side)))
+    candidates = np.flatnonzero(points.treated != bool(side))
+    if rules.metric is not None:
+        z = points.covariates @ rules.metric.T
+        return (
+            focal,
+            candidates,
+            metric.nearest(
+                z[focal], z[candidates], points.point[focal], points.point[candidates], rules.ratio, rules.caliper
+            ),
+        )
+    found = nearest(points.point[focal], points.point[candidates], rules.ratio, rules.caliper, rules.tolerance)
+    return focal, candidates, found
+
+
+def weights(points: Points, rules: Rules, replace: bool) -> Array:
+    """Weights (n,) of the points from the focal units at home; those of a shared point add up over blocks."""
+    found = np.zeros(len(points.point))
+    for rows in points.groups():
+        mine, own = points.take(rows), found[rows]
+        for side in rules.sides:
+            if replace:
+                focal, candidates, ranges = _ranges(mine, rules, side)
+                own[candidates] += _uses(ranges, len(candidates))
+                own[focal[ranges.matched]] += 1.0
+            else:
+                focal, match = pairs_without_replacement(mine, rules)
+                own[match] = 1.0 / np.bincount(focal, minlength=len(own))[focal]
+                own[focal] = 1.0
+    return found
