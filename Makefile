@@ -62,7 +62,7 @@ format: $(DEV)/ready
 # the one target that needs a uv on PATH; the last line adds packages of which only the data files are read
 lock:
 	$(LOCK) --extra dev setup.py -o requirements-dev.lock
-	printf 'causalpy==0.9.0\nwooldridge==0.5.0\n' | $(LOCK) --no-deps --no-header - >> requirements-dev.lock
+	printf 'causalpy==0.9.0\nmta==0.0.9\n' | $(LOCK) --no-deps --no-header - >> requirements-dev.lock
 	$(LOCK) --constraint requirements-dev.lock --extra local setup.py -o requirements-local.lock
 	printf 'pip\nsetuptools\nwheel\nuv\n' | $(LOCK) --constraint requirements-dev.lock - -o tools/bootstrap.lock
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from causal_spark.spark.session import Engine
 
 # Each job is a package in methods: METHOD, INPUTS, RESOLVABLE, Compressed, solve, and run.compress for the cluster.
-JOBS = {"experiment": "causal_spark.methods.experiment"}
+JOBS = {"experiment": "causal_spark.methods.experiment", "matching": "causal_spark.methods.matching",
+        "attribution": "causal_spark.methods.attribution", "budget": "causal_spark.methods.budget"}  # fmt: skip
 
 Progress = Callable[[str], None]
 

@@ -62,10 +62,13 @@ class RunFolder:
     def staged(self) -> str:
         return storage.join(self.stage, self.key) if self.stage else storage.join(self.path, STAGE)
 
-    def scratch(self, name: str) -> str:
-        """A folder for a staged table, inside the claimed run folder or the given scratch folder."""
+    def scratch(self, name: str, kept: bool = False) -> str:
+        """A folder for a staged table, inside the claimed run folder or the given scratch folder.
+
+        ``kept``: for a large table that is a result of the run and stays, beside the small ones.
+        """
         self.begin()
-        return storage.join(self.staged, name)
+        return storage.join(self.path if kept else self.staged, name)
 
     def read(self, name: str) -> str:
         return storage.read_text(storage.join(self.path, name))

@@ -10,11 +10,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from causal_spark.report import experiment, generic
+from causal_spark.report import attribution, budget, experiment, generic, matching
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
-PAGES: dict[str, ModuleType] = {"experiment": experiment}
+PAGES: dict[str, ModuleType] = {
+    "experiment": experiment,
+    "matching": matching,
+    "attribution": attribution,
+    "budget": budget,
+}
 LANGUAGE_TAGS = {"en": "en", "zh": "zh-CN"}
 _NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 

@@ -53,10 +53,11 @@ class RunTables:
         if self.stage is not None:
             storage.delete_folder(storage.join(self.stage, self.key))
 
-    def scratch(self, name: str) -> str:
+    def scratch(self, name: str, kept: bool = False) -> str:
+        """A folder for a staged table; one that is ``kept`` stays in the scratch folder under the run's key."""
         if self.stage is None:
             raise ConfigError("scratch_needed")
-        return storage.join(self.stage, self.key, name)
+        return storage.join(self.stage, f"{self.key}_{name}") if kept else storage.join(self.stage, self.key, name)
 
     def read(self, name: str) -> str:
         return self._texts[name]

@@ -370,8 +370,8 @@ def test_a_column_has_one_number_of_digits() -> None:
 
 
 def test_another_job_gets_its_tables(plain: Result) -> None:
-    text = render(replace(plain, notes=("a note",)), {"job": "attribution", "title": "x"})
-    assert "by_" in text and "a note" in text and figures(plain, {"job": "attribution"}) == {}
+    text = render(replace(plain, notes=("a note",)), {"job": "unheard of", "title": "x"})
+    assert "by_" in text and "a note" in text and figures(plain, {"job": "unheard of"}) == {}
 
 
 def test_long_tables_are_cut_and_say_so() -> None:

@@ -4,61 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from causal_spark.errors import GateError
 from causal_spark.methods.experiment.plan import Block
 from causal_spark.methods.experiment.vocabulary import Metric
-from causal_spark.results import Check
+from causal_spark.methods.findings import Findings, percent
 from causal_spark.statistics import Ranges
 from causal_spark.statistics.grouped import MISSING
-from causal_spark.words import say
 
 if TYPE_CHECKING:
     from causal_spark.spark.gate import Keys
 
 
-class Checks:
-    """Collects findings; ``refuse`` ends the job if one of them is a stop."""
-
-    def __init__(self, language: str = "en") -> None:
-        self.language = language
-        self.found: list[Check] = []
-
-    def add(self, code: str, verdict: str, table: str = "", column: str = "", *, count: float = math.nan,
-            share: float = math.nan, threshold: float = math.nan, **values: object) -> None:  # fmt: skip
-        """Record a finding with the sentence ``check_<code>``, or ``check_<code>_pass`` if it passed."""
-        key = f"check_{code.lower()}" + ("_pass" if verdict == "pass" else "")
-        numbers = {"count": _shown(count), "share": _percent(share), "threshold": _percent(threshold)}
-        message = say(key, self.language, table=table, column=column, **{**numbers, **values})
-        self.found.append(Check(code, verdict, message, table, column, count, share, threshold))
-
-    def refuse(self) -> None:
-        """Raise GateError with the first two sentences of what stops the job."""
-        stops = [check for check in self.found if check.verdict == "stop"]
-        if not stops:
-            return
-        sentences = " ".join(f"{check.code}: {check.message}" for check in stops[:2])
-        more = f" (+{len(stops) - 2})" if len(stops) > 2 else ""
-        error = GateError("gate_refused", findings=sentences + more)
-        error.add_note("\n".join(check.code for check in stops))
-        raise error
-
-    def empty(self, table: str, rows: int) -> None:
-        if rows == 0:
-            self.add("EMPTY_TABLE", "stop", table, count=0)
-            self.refuse()
-
-    def null_keys(self, table: str, found: Ranges, key: str, *others: str | None) -> None:
-        """``key`` and ``others`` (the arm or None, then time and cluster) must be there in every row."""
-        for column in (key, *(name for name in others if name)):
-            code = "NULL_TREATMENT" if column == others[0] else "NULL_KEY"
-            if found[column].nulls:
-                self.add(code, "stop", table, column, count=found[column].nulls,
-                         share=found[column].nulls / found[column].n)  # fmt: skip
-        if not any(found[name].nulls for name in (key, *others) if name):
-            self.add("NULL_KEY", "pass", table, key, count=0)
+class Checks(Findings):
+    """The findings on the tables of an experiment."""
 
     def numbers(self, table: str, found: Ranges, planned: Sequence[Block]) -> None:
         """NULL policies, NaN, infinities, signs and 0/1 values of the metric columns."""
@@ -115,7 +74,7 @@ class Checks:
             self.add("DUPLICATE_UNIT", "stop", "units", unit, count=same_arm, share=same_arm / max(keys.keys, 1))
         else:
             self.add(
-                "DUPLICATE_UNIT", "pass", "units", unit, count=0, looked=f"{keys.keys:,}", part=_percent(keys.share)
+                "DUPLICATE_UNIT", "pass", "units", unit, count=0, looked=f"{keys.keys:,}", part=percent(keys.share)
             )
 
     def duplicate_events(self, event: str, keys: Keys) -> None:
@@ -146,14 +105,3 @@ class Checks:
             self.add("NULL_TREATMENT", "stop", "", arm, count=counts[MISSING], share=share)
         if len(counts) > 50:
             self.add("TOO_MANY_ARMS", "stop", "", arm, count=len(counts))
-
-    def frame(self) -> list[dict[str, object]]:
-        return [asdict(check) for check in self.found]
-
-
-def _shown(count: float) -> str:
-    return "?" if math.isnan(count) else f"{count:,.0f}"
-
-
-def _percent(share: float) -> str:
-    return "?" if math.isnan(share) else f"{share:.3%}" if share < 0.01 else f"{share:.1%}"

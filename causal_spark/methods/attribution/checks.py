@@ -1,0 +1,114 @@
+"""The trust gate of touches, conversions, paths, costs and lifts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from causal_spark.config import nearest
+from causal_spark.methods.attribution.vocabulary import MAX_SET, SETS, Attribution
+from causal_spark.methods.findings import Findings
+from causal_spark.spark import gate
+from causal_spark.spark.tables import Frame, require, require_numbers, require_times
+from causal_spark.statistics import Ranges
+from causal_spark.statistics.grouped import MISSING
+
+# A scale of the sums, see sums.py, leaves room for numbers up to about 1e15 in all.
+LARGEST = 1e15
+
+
+def check_touches(method: Attribution, frame: Frame, found: Findings) -> Ranges:
+    """Columns, types, keys and channels of the touches."""
+    assert method.person and method.time and method.channel
+    text = [name for name in (method.event_id, method.type, *method.by, *method.segments) if name]
+    require(frame, [method.person, method.time, method.channel, *text], "touches")
+    require_times(frame, method.time, "touches")
+    ranges = gate.ranges(frame, [method.person, method.time, method.channel])
+    found.empty("touches", ranges[""].n)
+    for column in (method.person, method.time):
+        null_key(found, "touches", column, ranges)
+    return ranges
+
+
+def check_conversions(method: Attribution, frame: Frame, found: Findings) -> Ranges:
+    """Columns, types, keys and amounts of the conversions."""
+    assert method.person and method.time
+    require(frame, [method.person, method.time], "conversions")
+    require_times(frame, method.time, "conversions")
+    require_numbers(frame, method.amounts, "conversions")
+    ranges = gate.ranges(frame, [method.person, method.time, *method.amounts], nan=method.amounts)
+    found.empty("conversions", ranges[""].n)
+    for column in (method.person, method.time):
+        null_key(found, "conversions", column, ranges)
+    amounts(found, "conversions", method.amounts, ranges)
+    return ranges
+
+
+def null_key(found: Findings, table: str, column: str, ranges: Ranges) -> None:
+    if ranges[column].nulls:
+        count = ranges[column].nulls
+        found.add("NULL_KEY", "stop", table, column, count=count, share=count / ranges[column].n)
+    else:
+        found.add("NULL_KEY", "pass", table, column, count=0)
+
+
+def amounts(found: Findings, table: str, columns: Sequence[str], ranges: Ranges) -> None:
+    """Amounts are finite, of 0 or more, and fit into the sums."""
+    for column in columns:
+        of = ranges[column]
+        if of.nans or math.inf in (abs(of.low or 0), abs(of.high or 0)):
+            found.add("NAN_INF", "stop", table, column)
+        elif of.low is not None and of.low < 0:
+            found.add("NEGATIVE_AMOUNT", "stop", table, column, low=of.low)
+        elif (of.high or 0) * of.n > LARGEST:
+            found.add("OUT_OF_RANGE", "stop", table, column, scale=1)
+
+
+def times(found: Findings, table: str, column: str, ranges: Ranges, as_of: int) -> None:
+    """No time lies after the end of the data, none before 1970."""
+    low, high = ranges[column].low, ranges[column].high
+    if high is not None and high > as_of:
+        found.add("FUTURE_TS", "stop", table, days=f"{(high - as_of) / 86.4e9:.2f}")
+    if low is not None and low < 0:
+        found.add("PAST_TS", "stop", table, column)
+
+
+def channels(method: Attribution, counts: Mapping[str, int], table: str, found: Findings) -> None:
+    """Every touch has a channel, each is known if they are declared, and no model gets more than it can take."""
+    total = max(sum(counts.values()), 1)
+    empty = sum(n for name, n in counts.items() if name == MISSING or not name.strip())
+    if empty:
+        found.add("EMPTY_CHANNEL", "stop", table, method.channel or "", count=empty, share=empty / total)
+    if method.channels:
+        for name in sorted(set(counts) - set(method.channels) - {MISSING}):
+            found.add("UNKNOWN_CHANNEL", "stop", table, method.channel or "", count=counts[name],
+                      share=counts[name] / total, label=name, hint=nearest(name, method.channels))  # fmt: skip
+    many = [model for model in method.models if model in SETS]
+    if many and len(counts) > MAX_SET:
+        found.add("TOO_MANY_CHANNELS", "stop", table, method.channel or "", count=len(counts),
+                  models=", ".join(many), most=MAX_SET)  # fmt: skip
+    if not found.found or all(check.verdict == "pass" for check in found.found):
+        found.add("CHANNELS", "pass", table, method.channel or "", count=len(counts))
+
+
+def repeated_events(method: Attribution, frame: Frame, rows: int, found: Findings) -> None:
+    """Touches of one event id count once; one id with several persons stops the job."""
+    if method.event_id is None or method.person is None:
+        return
+    keys = gate.keys(frame, method.event_id, method.person, rows)
+    if keys.in_several_groups:
+        count = keys.in_several_groups
+        found.add("EVENT_OF_TWO_PERSONS", "stop", "touches", method.event_id, count=count,
+                  share=count / max(keys.keys, 1))  # fmt: skip
+    verdict = "warn" if keys.repeated else "pass"
+    found.add("DUPLICATE_TOUCH", verdict, "touches", method.event_id, count=keys.repeated,
+              share=keys.repeated / max(keys.keys, 1))  # fmt: skip
+
+
+def costs(known: Sequence[str], given: Mapping[str, float], found: Findings) -> None:
+    """Spend for a channel without touches is warned of, negative spend refused."""
+    for name, cost in given.items():
+        if not math.isfinite(cost) or cost < 0:
+            found.add("NEGATIVE_AMOUNT", "stop", "spend", name, low=cost)
+        elif name not in known:
+            found.add("SPEND_UNKNOWN_CHANNEL", "warn", "spend", name, hint=nearest(name, list(known)))

@@ -1,0 +1,121 @@
+"""The propensity of one treatment: fitted to the rows, or taken from a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from causal_spark.errors import ConfigError, StatisticError
+from causal_spark.methods.matching.prepare import SAMPLE, Table
+from causal_spark.methods.matching.vocabulary import Observational
+from causal_spark.solve import logistic
+from causal_spark.spark import design
+from causal_spark.spark.blocks import Block, accumulate, with_column
+from causal_spark.spark.tables import Frame, col
+from causal_spark.statistics import Sums
+from causal_spark.statistics.moments import Array
+
+PATTERNS = 50_000
+CLIP = 0.01  # of a boosted propensity: trees may say 0 or 1
+FEW = 0.05  # share of distinct rows in the sample below which the whole design is counted by pattern
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A frame with its LOGIT, and the fit behind it (None if the user gave the propensity)."""
+
+    frame: Frame
+    fit: logistic.Logistic | None
+
+
+def score(method: Observational, table: Table, treatment: str, keep: Callable[[Frame], Frame]) -> Score:
+    """The propensity of ``treatment`` (a column t…) as the column LOGIT; ``keep`` stages a frame.
+
+    Raises StatisticError for separation or collinearity, naming the columns.
+    """
+    if method.score is not None:
+        return Score(design.with_given_score(table.frame, design.own(method.score)), None)
+    if method.propensity.model == "boosted":
+        return Score(keep(boosted(table, treatment, method.folds)), None)
+    fit = fitted(table, treatment)
+    return Score(design.with_logit(table.frame, table.x, fit.beta), fit)
+
+
+def fitted(table: Table, treatment: str) -> logistic.Logistic:
+    """Maximum likelihood: on the driver if all rows or all patterns fit there, else by passes from a sample's fit."""
+    names = ("(constant)", *table.labels)
+    columns = [col(name) for name in (*table.x, treatment)]
+    values = design.looked_at(table.frame, design.UNIT, table.rows, SAMPLE, "design", columns)
+    x, t = with_constant(values[:, :-1]), values[:, -1]
+    if table.rows <= SAMPLE or len(x) >= table.rows:
+        return logistic.fit(x, t, names)
+    if len(np.unique(x, axis=0)) <= FEW * len(x):
+        counted = design.patterns(table.frame, table.x, treatment, PATTERNS)
+        if counted is not None:
+            return _on_patterns(*counted, names)
+    try:
+        start: Array | None = logistic.fit(x, t, names).beta
+    except StatisticError:  # in the sample only; the passes over all rows decide
+        start = None
+
+    return logistic.maximise(lambda beta: likelihood(table.frame, table.x, treatment, beta), names, start)
+
+
+def boosted(table: Table, treatment: str, folds: int) -> Frame:
+    """Gradient-boosted trees (scikit-learn) fitted to a sample without each fold, applied to the rows of that fold."""
+    try:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+    except ImportError as error:
+        raise ConfigError("needs_scikit_learn") from error
+    names = (*table.x, treatment, design.FOLD)
+    values = design.looked_at(table.frame, design.UNIT, table.rows, SAMPLE, "design", [col(name) for name in names])
+    x, t, fold = values[:, :-2], values[:, -2], values[:, -1]
+    models = []
+    for k in range(folds):
+        others = (fold != k) | (folds == 1)
+        if len(np.unique(t[others])) < 2:
+            raise StatisticError("propensity_one_group", treated=f"{t.sum():g}", control=f"{len(t) - t.sum():g}")
+        models.append(HistGradientBoostingClassifier(random_state=0).fit(x[others], t[others]))
+    columns = table.x
+
+    def work(block: Block) -> Array:
+        rows, part = matrix(block, columns)[:, 1:], block[design.FOLD]
+        e = np.zeros(len(rows))
+        for k, model in enumerate(models):
+            mine = part == k
+            if mine.any():
+                e[mine] = model.predict_proba(rows[mine])[:, 1]
+        return np.asarray(special.logit(np.clip(e, CLIP, 1 - CLIP)))
+
+    return with_column(table.frame, (*columns, design.FOLD), design.LOGIT, work)
+
+
+def likelihood(frame: Frame, x: tuple[str, ...], treatment: str, beta: Array) -> Sums:
+    """One pass over all rows at ``beta``."""
+
+    def work(block: Block) -> Sums:
+        return logistic.contribution(matrix(block, x), block[treatment], beta)
+
+    return accumulate(frame, [*x, treatment], work)
+
+
+def _on_patterns(x: Array, rows: Array, treated: Array, names: tuple[str, ...]) -> logistic.Logistic:
+    """Each pattern twice, as treated and as control, weighted by how many rows are."""
+    twice = with_constant(np.vstack([x, x]))
+    t = np.concatenate([np.ones(len(x)), np.zeros(len(x))])
+    weight = np.concatenate([treated, rows - treated])
+    used = weight > 0
+    return logistic.fit(twice[used], t[used], names, weight[used])
+
+
+def matrix(block: Block, names: tuple[str, ...]) -> Array:
+    """The design of a block with its leading column of ones, shape (n, p + 1)."""
+    rows = len(next(iter(block.values())))
+    return with_constant(np.column_stack([block[name] for name in names]) if names else np.zeros((rows, 0)))
+
+
+def with_constant(x: Array) -> Array:
+    return np.hstack([np.ones((len(x), 1)), x])
