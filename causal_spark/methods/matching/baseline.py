@@ -73,6 +73,7 @@ def look(table: Table, treatment: str, outcomes: int) -> Baseline:
 def _least_squares(gram: Array, p: int, n: float) -> tuple[Array, Array, float]:
     """Coefficient of the last of ``p`` regressors for each outcome, with its classical standard error."""
     size = np.sqrt(np.diag(gram)[:p])
+    size = np.where(size > 0, size, 1.0)  # a column that is 0 everywhere; the propensity names it
     scaled = gram[:p, :p] / np.outer(size, size)
     inverse = np.linalg.pinv(scaled, hermitian=True)
     beta = inverse @ (gram[:p, p:] / size[:, None])
