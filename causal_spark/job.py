@@ -73,7 +73,8 @@ def validate(data: Mapping[str, Any], job: str) -> RunConfig:
         for source in config.input.values():
             if storage.overlap(path, source.table):
                 raise ConfigError("output_in_input", output=path, input=source.table)
-    if config.output.path is None and config.output.scratch is None and "events" in config.input:
+    large = "events" in config.input or getattr(config.method, "writes_large_tables", False)
+    if config.output.path is None and config.output.scratch is None and large:
         raise ConfigError("scratch_needed")
     return config
 

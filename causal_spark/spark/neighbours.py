@@ -83,11 +83,10 @@ def placed(frame: DataFrame, salt: str, exact: Sequence[str] = (), ties: str | N
     """``frame`` with the tie key (a hash of the unit, or the column ``ties``) and the group of its ``exact`` columns.
 
     Rows that the column ``ties`` does not tell apart are put in order by the hash, LAST. The group is the columns'
-    values as text; NULL is a value.
+    values as text; NULL is a value. Without such columns all rows are one group, and there is no column GROUP.
     """
     parts = [F.coalesce(F.concat(F.lit("="), col(name).cast("string")), F.lit("-")) for name in exact]
-    group = F.concat_ws("\u0001", *parts) if parts else F.lit("")
-    frame = frame.withColumn(GROUP, group)
+    frame = frame.withColumn(GROUP, F.concat_ws("\u0001", *parts)) if parts else frame
     if ties is None:
         return frame.withColumn(TIE, hashed(UNIT, salt))
     return frame.withColumn(TIE, col(ties).cast("bigint")).withColumn(LAST, hashed(UNIT, salt))
@@ -100,17 +99,23 @@ def line(frame: DataFrame, low: float, high: float) -> Line:
     """
     width = max((high - low) / CELLS, 1e-300)
     treated = F.col(TREATED).cast("bigint")
-    counted = _celled(frame, low, width).groupBy(GROUP, CELL).agg(F.count(F.lit(1)).alias("n"), F.sum(treated))
+    exact = [GROUP] if GROUP in frame.columns else []
+    counted = _celled(frame, low, width).groupBy(*exact, CELL).agg(F.count(F.lit(1)).alias("n"), F.sum(treated))
     table = counted.limit(MAX_ROWS * 5 + 1).toArrow()
     if table.num_rows > MAX_ROWS * 5:
         raise StatisticError("too_many_cells", keys="matching.exact", limit=MAX_ROWS * 5)
-    texts = table.column(0).combine_chunks().dictionary_encode()
-    groups = tuple(sorted(texts.dictionary.to_pylist()))
-    place = {text: i for i, text in enumerate(groups)}
-    number = np.array([place[text] for text in texts.dictionary.to_pylist()], np.int64)[texts.indices.to_numpy()]
-    cell, n, t = (table.column(i).to_numpy().astype(np.int64) for i in (1, 2, 3))
+    groups, number = _numbered(table.column(0)) if exact else (("",), np.zeros(table.num_rows, np.int64))
+    cell, n, t = (column.to_numpy().astype(np.int64) for column in table.columns[len(exact) :])
     order = np.lexsort([cell, number])
     return Line(groups, number[order], cell[order], t[order], (n - t)[order], low, width)
+
+
+def _numbered(texts: pa.ChunkedArray) -> tuple[tuple[str, ...], Whole]:
+    """The different texts in order, and the number of each row's."""
+    coded = texts.combine_chunks().dictionary_encode()
+    found = coded.dictionary.to_pylist()
+    place = {text: i for i, text in enumerate(sorted(found))}
+    return tuple(place), np.array([place[text] for text in found], np.int64)[coded.indices.to_numpy()]
 
 
 def _celled(frame: DataFrame, low: float, width: float) -> DataFrame:
@@ -312,7 +317,7 @@ def sweep(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engine, 
     One shuffle by block; the memory of a task is that of its block.
     """
     empty, none = work({name: np.zeros(0) for name in (*columns, *_KEYS)})
-    names = [*columns, *_KEYS]
+    names = tuple(columns)
 
     def one(table: pa.Table) -> pa.Table:
         found, records = work(_sorted(table, names))
@@ -335,26 +340,37 @@ def rows_of(
     schema: StructType | str,
 ) -> DataFrame:
     """The rows that ``work`` makes of every block, as a table on the cluster."""
-    names = [*columns, *_KEYS]
+    names = tuple(columns)
     return _grouped(frame, plan, columns, engine).applyInArrow(lambda table: work(_sorted(table, names)), schema)
 
 
 _KEYS = (POINT, TREATED, TIE, NUMBER, HOME, SHARED)
+# TREATED, HOME and SHARED travel as one small number.
+_FLAGS = {TREATED: 1, HOME: 2, SHARED: 4}
 
 
 def _grouped(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engine) -> GroupedData:
+    """The rows by block: each of ``columns`` and of the keys that vary, under short names."""
     rows = _assigned(frame, plan, engine)
-    chosen = [col(name).alias(f"c{i}") for i, name in enumerate((*columns, *_KEYS))]
-    return rows.select(F.col(BLOCK).alias("block"), *chosen).groupBy("block")
+    flags = sum((col(name).cast("int") * F.lit(bit) for name, bit in _FLAGS.items()), F.lit(0)).cast("tinyint")
+    sent = [POINT, TIE, *([NUMBER] if len(plan.line.groups) > 1 else [])]
+    chosen = [col(name).alias(name) for name in sent] + [col(name).alias(f"c{i}") for i, name in enumerate(columns)]
+    return rows.select(F.col(BLOCK).alias("block"), flags.alias("flags"), *chosen).groupBy("block")
 
 
-def _sorted(table: pa.Table, names: Sequence[str]) -> Block:
+def _sorted(table: pa.Table, columns: Sequence[str]) -> Block:
     """A block as arrays in order of (group, point, tie, and LAST if it is there)."""
-    place = {name: f"c{i}" for i, name in enumerate(names)}
-    order_by = [name for name in (LAST, TIE, POINT, NUMBER) if name in place]
-    keys = [array(table.column(place[name]).combine_chunks()) for name in order_by]
-    order = np.lexsort(keys)
-    return {name: array(table.column(place[name]).combine_chunks())[order] for name in names}
+    found = {name: array(table.column(name).combine_chunks()) for name in (POINT, TIE)}
+    found |= {name: array(table.column(f"c{i}").combine_chunks()) for i, name in enumerate(columns)}
+    several = NUMBER in table.column_names
+    found[NUMBER] = array(table.column(NUMBER).combine_chunks()) if several else np.zeros(table.num_rows, np.int64)
+    flags: Whole = array(table.column("flags").combine_chunks()).astype(np.int64)
+    found |= {name: ((flags & bit) // bit).astype(float) for name, bit in _FLAGS.items()}
+    order = np.argsort(found[POINT], kind="stable")
+    point = found[POINT][order]
+    if several or bool((point[1:] == point[:-1]).any()):
+        order = np.lexsort([found[name] for name in (LAST, TIE, POINT, NUMBER) if name in found])
+    return {name: values[order] for name, values in found.items()}
 
 
 def unit_type(frame: DataFrame) -> tuple[str, Callable[[Array], pa.Array]]:

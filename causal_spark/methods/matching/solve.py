@@ -18,6 +18,7 @@ from causal_spark.solve.intervals import wald
 from causal_spark.words import say
 
 PLAIN = ("unadjusted", "regression")
+UNTRIMMED = ("cem", "entropy", "dml")  # they have no propensity to trim
 
 
 def solve(method: Observational, compressed: Compressed, language: str = "en") -> Result:
@@ -51,6 +52,8 @@ def _estimates(method: Observational, found: Found, compressed: Compressed, lang
         notes.append(say("note_bound", language, bound=f"{found.bound:.4g}"))
     if math.isnan(found.std_error):
         notes.append(say("note_no_error", language))
+    if method.trim is not None and found.estimator in UNTRIMMED:
+        notes.append(say("note_untrimmed", language))
     if placebo:
         notes.append(say("note_placebo", language))
     row = Estimate(

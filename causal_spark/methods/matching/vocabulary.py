@@ -203,5 +203,10 @@ class Observational:
         return (*self.matching.exact, *distance, *((self.score,) if self.score else ()))
 
     @property
+    def writes_large_tables(self) -> bool:
+        """Whether tables of a row per unit are staged or kept."""
+        return self.propensity.model == "boosted" or ("matching" in self.estimators and self.matching.pairs)
+
+    @property
     def every_outcome(self) -> tuple[str, ...]:
         return (*self.outcomes, *self.placebo_outcomes)
