@@ -127,6 +127,7 @@ CONFIGS = [
     Wrong("square of no covariate", {"propensity": {"squares": ["agee"]}}, ("agee", "age, income, city")),
     Wrong("interaction of three", {"propensity": {"interactions": [["age", "income", "city"]]}}, ("interactions",)),
     Wrong("ATO by matching", {"estimand": "ATO"}, ("ATO", "matching", "ATT, ATC, ATE")),
+    Wrong("clusters in strata", {"cluster": "shop", "estimators": ["ipw", "subclass"]}, ("subclass", "ipw")),
     Wrong("ATE without replacement", {"estimand": "ATE"}, ("ATE", "replace", "true")),
     Wrong("Mahalanobis without replacement", {"matching": {"distance": "mahalanobis"}}, ("mahalanobis", "replace")),
     Wrong("clusters with replacement", {"cluster": "shop", "matching": MATCHING}, ("replace", "ipw")),

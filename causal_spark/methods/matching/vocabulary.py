@@ -179,6 +179,8 @@ class Observational:
             raise ConfigError("mahalanobis_needs_replace")
         if matched and self.cluster and self.matching.replace:
             raise ConfigError("cluster_refused")
+        if self.cluster and (stratified := [name for name in self.estimators if name in STRATIFIED]):
+            raise ConfigError("cluster_in_strata", estimator=stratified[0])
         if isinstance(self.trim, tuple) and not (len(self.trim) == 2 and 0 <= self.trim[0] < self.trim[1] <= 1):
             raise ConfigError(
                 "bad_number", where="method.trim", got=list(self.trim), expected="[low, high] within 0 and 1"
