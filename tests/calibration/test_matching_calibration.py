@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from tests.calibration.page_matching import PAGE, render
 from tests.calibration.simulate_matching import (
     DESIGNS,
     REPLICATES,
@@ -177,3 +178,8 @@ def test_missing_answers_are_told() -> None:
     found = summary(few, 0.0)
     assert found.undefined == pytest.approx(1 / REPLICATES)
     assert found.outside() == ["undefined"]
+
+
+def test_page_is_the_table() -> None:
+    """``python -m tests.calibration.page_matching`` writes it, so it cannot drift from the table."""
+    assert PAGE.read_text(encoding="utf-8") == render()
