@@ -21,7 +21,7 @@ import yaml
 
 from causal_spark import cli, job
 from causal_spark.errors import CausalSparkError
-from causal_spark.methods.experiment import checks
+from causal_spark.methods import findings
 from causal_spark.words import LANGUAGES, catalogue, say
 
 if TYPE_CHECKING:
@@ -659,7 +659,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
         heard.append((key, {name: say(key, name, **values) for name in LANGUAGES}))
         return heard[-1][1][language]
 
-    monkeypatch.setattr(checks, "say", speak)
+    monkeypatch.setattr(findings, "say", speak)
     return heard
 
 
