@@ -41,19 +41,23 @@ def accumulate(frame: DataFrame, columns: Sequence[str], work: Work) -> Sums:
     return sum((empty.like(row) for row in rows), empty)
 
 
-def with_column(frame: DataFrame, columns: Sequence[str], name: str, work: Callable[[Block], Array]) -> DataFrame:
-    """``frame`` with the column ``name`` of doubles, made of blocks of ``columns`` where the rows are."""
+def with_columns(
+    frame: DataFrame, columns: Sequence[str], new: Sequence[str], work: Callable[[Block], Sequence[Array]]
+) -> DataFrame:
+    """``frame`` with the ``new`` columns of doubles, made of blocks of ``columns`` where the rows are."""
     names = frame.columns
     place = {column: names.index(column) for column in columns}
     plain = frame.toDF(*(f"c{i}" for i in range(len(names))))  # classic Spark takes no quoted name here
-    schema = StructType([*plain.schema.fields, StructField(name, DoubleType())])
+    schema = StructType([*plain.schema.fields, *(StructField(f"n{i}", DoubleType()) for i in range(len(new)))])
 
     def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             made = work({column: array(batch.column(i)) for column, i in place.items()})
-            yield batch.append_column(name, pa.array(made, pa.float64()))
+            for i, values in enumerate(made):
+                batch = batch.append_column(f"n{i}", pa.array(values, pa.float64()))
+            yield batch
 
-    return plain.mapInArrow(add, schema).toDF(*names, name)
+    return plain.mapInArrow(add, schema).toDF(*names, *new)
 
 
 def array(column: pa.Array) -> Array:

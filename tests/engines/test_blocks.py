@@ -92,7 +92,7 @@ def test_values_come_as_the_columns_say(table, rows) -> None:
 
 
 def test_a_column_made_of_blocks_stands_beside_the_others(table, rows) -> None:
-    made = blocks.with_column(table, ["x", "few"], "made", lambda block: block["x"] * 2 + block["few"])
+    made = blocks.with_columns(table, ["x", "few"], ["made"], lambda block: [block["x"] * 2 + block["few"]])
     assert made.columns == [*table.columns, "made"]
     found = made.select("unit", "made", "town").toArrow().to_pandas().set_index("unit").loc[rows["unit"]]
     np.testing.assert_array_equal(found["made"], rows["x"] * 2 + rows["few"])

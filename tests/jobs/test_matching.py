@@ -306,6 +306,24 @@ def test_one_pair_table_row_and_weight_for_every_match(on_lalonde, lalonde, engi
     assert found.n == 614
 
 
+def test_unit_weights_give_the_weighted_effects(on_lalonde, lalonde, engine) -> None:
+    """A row for every unit; weighted means of both arms differ by the estimate, and trimmed units weigh nothing."""
+    only_on_sail(engine)
+    result, out = on_lalonde(estimators=["ipw", "overlap", "entropy"], trim=[0.05, 0.9])
+    weights = kept(out, "unit_weights").set_index("unit")
+    data = lalonde.set_index("id").loc[weights.index]
+    assert len(weights) == len(lalonde)
+    assert (weights["treated"] == data["treat"]).all()
+    for name in ("ipw", "overlap", "entropy"):
+        w, treated = weights[name], data["treat"] == 1
+        means = [np.average(data["re78"][arm], weights=w[arm]) for arm in (treated, ~treated)]
+        assert means[0] - means[1] == pytest.approx(row(result, name).estimate, rel=1e-9)
+    e = by_logit(lalonde, LALONDE)
+    outside = pd.Series((e < 0.05) | (e > 0.9), index=lalonde["id"]).loc[weights.index]
+    assert ((weights["ipw"] == 0) == outside).all()
+    assert outside.any()
+
+
 # --- published values: NSW, CPS, NHEFS ----------------------------------------------------------------------------
 
 

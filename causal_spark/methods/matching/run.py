@@ -148,7 +148,7 @@ def _comparison(
         _match(engine, method, table, column, fit, bounds, found, before, keep, checks)
     for part in strata.estimate(method, table, column, fit, bounds, lines):
         _strata(method, table, found, part, before, checks)
-    for item in weighted.estimate(method, table, column, fit, bounds):
+    for item in weighted.estimate(method, table, column, fit, bounds, keep.keep):
         _weighted(method, table, found, item, before)
     return found
 

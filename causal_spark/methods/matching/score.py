@@ -13,7 +13,7 @@ from causal_spark.methods.matching.prepare import SAMPLE, Table
 from causal_spark.methods.matching.vocabulary import Observational
 from causal_spark.solve import logistic
 from causal_spark.spark import design
-from causal_spark.spark.blocks import Block, accumulate, with_column
+from causal_spark.spark.blocks import Block, accumulate, with_columns
 from causal_spark.spark.tables import Frame, col
 from causal_spark.statistics import Sums
 from causal_spark.statistics.moments import Array
@@ -81,16 +81,16 @@ def boosted(table: Table, treatment: str, folds: int) -> Frame:
         models.append(HistGradientBoostingClassifier(random_state=0).fit(x[others], t[others]))
     columns = table.x
 
-    def work(block: Block) -> Array:
+    def work(block: Block) -> list[Array]:
         rows, part = matrix(block, columns)[:, 1:], block[design.FOLD]
         e = np.zeros(len(rows))
         for k, model in enumerate(models):
             mine = part == k
             if mine.any():
                 e[mine] = model.predict_proba(rows[mine])[:, 1]
-        return np.asarray(special.logit(np.clip(e, CLIP, 1 - CLIP)))
+        return [np.asarray(special.logit(np.clip(e, CLIP, 1 - CLIP)))]
 
-    return with_column(table.frame, (*columns, design.FOLD), design.LOGIT, work)
+    return with_columns(table.frame, (*columns, design.FOLD), (design.LOGIT,), work)
 
 
 def likelihood(frame: Frame, x: tuple[str, ...], treatment: str, beta: Array) -> Sums:

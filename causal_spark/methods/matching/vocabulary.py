@@ -97,6 +97,7 @@ class Observational:
     a hash of the unit (1: none). ``cells``: of the grid mode; ``subclasses``: of subclassification.
     ``placebo_outcomes``: outcomes that the treatment cannot have moved. ``post_treatment``: columns
     known to come after treatment, refused among the covariates. ``smd``: imbalance above it is a warning.
+    ``unit_weights``: write a table of every unit's weight under the weighting estimators.
     """
 
     unit: str
@@ -112,6 +113,7 @@ class Observational:
     subclasses: int = 5
     cells: int = 1000
     folds: int = 5
+    unit_weights: bool = True
     cluster: str | None = None
     spend: dict[str, float] | None = None
     value: str | None = None
@@ -207,7 +209,9 @@ class Observational:
     @property
     def writes_large_tables(self) -> bool:
         """Whether tables of a row per unit are staged or kept."""
-        return self.propensity.model == "boosted" or ("matching" in self.estimators and self.matching.pairs)
+        weighted = self.unit_weights and set(WEIGHTED) & set(self.estimators)
+        matched = "matching" in self.estimators and self.matching.pairs
+        return self.propensity.model == "boosted" or matched or bool(weighted)
 
     @property
     def every_outcome(self) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from causal_spark.methods.matching.score import Score, matrix
 from causal_spark.methods.matching.vocabulary import Observational
 from causal_spark.solve import balance, balancing, doubly, logistic, weighting
 from causal_spark.spark import design
-from causal_spark.spark.blocks import Block, accumulate, clustered_squares, correction
+from causal_spark.spark.blocks import Block, accumulate, clustered_squares, correction, with_columns
+from causal_spark.spark.tables import col
 from causal_spark.statistics import Sums
 from causal_spark.statistics.moments import Array
 
@@ -72,9 +73,17 @@ class Weighted:
 
 
 def estimate(
-    method: Observational, table: Table, treatment: str, score: Score | None, bounds: tuple[float, float]
+    method: Observational,
+    table: Table,
+    treatment: str,
+    score: Score | None,
+    bounds: tuple[float, float],
+    keep: Callable[[str, Any], None],
 ) -> list[Weighted]:
-    """All weighting and doubly robust estimators of ``method`` for one treatment; ``bounds`` of the kept logits."""
+    """All weighting and doubly robust estimators of ``method`` for one treatment; ``bounds`` of the kept logits.
+
+    ``keep`` writes the table of the units' weights.
+    """
     names = [name for name in method.estimators if name in ("ipw", "overlap", "entropy", "aipw", "dml")]
     if not names:
         return []
@@ -86,7 +95,21 @@ def estimate(
     read = partial(
         rows, x=table.x, treatment=treatment, outcomes=tuple(outcomes), centres=table.centres, bounds=bounds, beta=beta
     )
+    weighing = [item for item in chosen if item.weights is not None]
+    if weighing and method.unit_weights:
+        keep("unit_weights", _unit_weights(frame, columns, treatment, read, weighing))
     return _two_passes(method, table, frame, columns, read, chosen)
+
+
+def _unit_weights(
+    frame: Any, columns: Sequence[str], treatment: str, read: Callable[[Block], Rows], weighing: Sequence[Estimator]
+) -> Any:
+    """A row for each unit: its key, the treatment, and its weight under each of the estimators."""
+    functions = [item.weights for item in weighing if item.weights is not None]
+    rows = frame.select(*map(col, dict.fromkeys([design.UNIT, *columns])))
+    names = [item.name for item in weighing]
+    found = with_columns(rows, columns, names, lambda block: [weigh(read(block)) for weigh in functions])
+    return found.select(col(design.UNIT).alias("unit"), col(treatment).cast("int").alias("treated"), *map(col, names))
 
 
 def _two_passes(
