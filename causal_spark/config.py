@@ -7,7 +7,7 @@ import json
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -286,6 +286,18 @@ def _text(value: str, where: str) -> str:
     if len(value) > MAX_TEXT or any(ord(c) < 32 or ord(c) == 127 for c in value):
         raise ConfigError("bad_text", where=where, limit=MAX_TEXT)
     return value
+
+
+def utc_micros(text: str | None, where: str) -> int | None:
+    """A time such as 2026-01-31 in microseconds since 1970, one without zone as UTC. Errors name ``where``."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError("bad_time", where=where, got=text) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1e6)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

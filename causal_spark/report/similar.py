@@ -126,6 +126,7 @@ def _balance_cells(phrases: Phrases, row: Row) -> list[Cell]:
 
 
 def overlap_figure(phrases: Phrases, result: Result) -> Figure | None:
+    """Treated and untreated units by propensity, a panel for each treatment; None without a table ``overlap``."""
     parts = list(by_treatment(result, "overlap").items())[:MAX_TREATMENTS]
     if not parts:
         return None

@@ -63,11 +63,6 @@ def nearest(
     return Ranges(low.astype(np.int64), np.maximum(high, low).astype(np.int64))
 
 
-def nearest_same(points: Array, ratio: int) -> Ranges:
-    """For each point the range of itself and its ``ratio`` nearest others (with ties) among the same sorted points."""
-    return nearest(points, points, ratio + 1)
-
-
 def _kth_distance(focal: Array, candidates: Array, k: int) -> Array:
     """Distance of the k-th nearest candidate (the farthest if there are fewer), shape (m,)."""
     n = len(candidates)
@@ -117,17 +112,16 @@ def uses(ranges: Ranges, n: int) -> Array:
     return found
 
 
-def separators(treated: Mask, ratio: int = 1, left: float = 0.0, right: float = 0.0) -> Mask:
+def separators(treated: Mask, ratio: int = 1) -> Mask:
     """Controls that no greedy nearest-available matching can use, and that no pair spans; shape (n,).
 
     If a treated point takes a control to its right, all controls between are taken by points between (each by at
     most ``ratio``), so that scanning from there more places are wanted than there are controls. A control with no
     such surplus on either side can be left out, and divides the line into independent parts.
-    ``left``, ``right``: bounds on the surplus that comes in at the two ends.
     """
     change = np.where(treated, float(ratio), -1.0)
-    before = _surplus(change, left)
-    after = _surplus(change[::-1], right)[::-1]
+    before = _surplus(change)
+    after = _surplus(change[::-1])[::-1]
     return np.asarray(~treated & (before <= 0) & (after <= 0))
 
 

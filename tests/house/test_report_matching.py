@@ -221,7 +221,9 @@ def test_a_love_plot_holds_what_is_beyond_its_axis() -> None:
 @pytest.mark.parametrize("counts", [[], [0.0] * 50, [math.nan] * 50, [0.0] * 49 + [1e9]])
 def test_overlap_is_drawn_whatever_the_counts(counts: list[float]) -> None:
     panels = [Histogram("email", counts, counts)] * 3
-    ElementTree.fromstring(balances.mirrored(panels, name="x", axis="propensity", treated="t", control="c"))
+    svg = balances.mirrored(panels, name="x", axis="propensity", treated="t", control="c")
+    ElementTree.fromstring(svg)
+    assert "nan" not in svg and "inf" not in svg
 
 
 def test_the_beyond_caption_is_there_only_if_needed(plain: Result) -> None:

@@ -17,7 +17,6 @@ from causal_spark.solve.nearest import (
     Ranges,
     greedy,
     nearest,
-    nearest_same,
     range_sums,
     safe_gap,
     separators,
@@ -175,11 +174,9 @@ def test_separators_when_controls_are_plenty() -> None:
     assert separators(treated, 3).sum() == 1  # three reach from either side of four: only the end is left
 
 
-def test_surplus_that_comes_in_from_outside() -> None:
+def test_without_treated_points_every_control_divides() -> None:
     none = np.zeros(4, bool)
     assert separators(none).tolist() == [True] * 4
-    assert separators(none, left=2).tolist() == [False, False, True, True]
-    assert separators(none, right=1).tolist() == [True, True, True, False]
 
 
 # safe gaps ------------------------------------------------------------------------------------------------------------
@@ -322,7 +319,7 @@ def test_tolerance_never_reaches_beyond_the_caliper() -> None:
 def test_neighbours_of_the_same_arm(line, ratio) -> None:  # type: ignore[no-untyped-def]
     """The point itself is always there, and besides it the nearest others with their ties."""
     x, _ = line
-    found = nearest_same(x, ratio)
+    found = nearest(x, x, ratio + 1)
     for i in range(len(x)):
         others = np.delete(x, i)
         expected = len(matches(x[i], others, ratio, math.inf, 0.0)) if len(others) else 0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from causal_spark.config import parse_json
-from causal_spark.errors import ConfigError
+from causal_spark.methods import saved
 from causal_spark.results import Check
 from causal_spark.statistics.cells import Cells
 
@@ -53,19 +50,16 @@ class Compressed:
         plain = {name: getattr(self, name) for name in ("tokens", "channels", "segments", "outcomes", "scales",
                                                         "replicates", "facts", "paths", "costs")}  # fmt: skip
         data = {
-            "format": FORMAT,
             **plain,
             "cells": [cells.to_dict() for cells in self.cells.values()],
             "checks": [asdict(check) for check in self.checks],
             "lifts": [asdict(lift) for lift in self.lifts],
         }
-        return json.dumps(_without_nan(data), ensure_ascii=False)
+        return saved.to_text(data, FORMAT, indent=None)
 
     @classmethod
     def from_json(cls, text: str) -> Compressed:
-        data = parse_json(text, "statistics.json")
-        if not isinstance(data, dict) or data.get("format") != FORMAT or "cells" not in data:
-            raise ConfigError("statistics_unreadable", expected=FORMAT)
+        data = saved.from_text(text, FORMAT, "cells")
         cells = [Cells.from_dict(item) for item in data["cells"]]
         return cls(
             cells={item.stat: item for item in cells},
@@ -76,20 +70,8 @@ class Compressed:
             scales=tuple(data["scales"]),
             replicates=int(data["replicates"]),
             facts=data["facts"],
-            checks=tuple(Check(**_with_nan(check)) for check in data["checks"]),
+            checks=tuple(Check(**saved.with_nan(check)) for check in data["checks"]),
             paths=tuple((path, tuple(sums)) for path, sums in data["paths"]),
             costs=data["costs"],
-            lifts=tuple(Lift(**_with_nan(lift)) for lift in data["lifts"]),
+            lifts=tuple(Lift(**saved.with_nan(lift)) for lift in data["lifts"]),
         )
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in row.items()}

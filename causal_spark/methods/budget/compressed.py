@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from causal_spark.config import parse_json
-from causal_spark.errors import ConfigError
+from causal_spark.methods import saved
 from causal_spark.results import Check
 
 FORMAT = 1
@@ -27,18 +24,15 @@ class Compressed:
 
     def to_json(self) -> str:
         """JSON text; NaN as null, numbers at full precision."""
-        checks = [{key: None if value != value else value for key, value in asdict(check).items()}
-                  for check in self.checks]  # fmt: skip
-        data = {"format": FORMAT, "periods": self.periods, "spend": dict(self.spend), "outcome": dict(self.outcome),
+        checks = [asdict(check) for check in self.checks]
+        data = {"periods": self.periods, "spend": dict(self.spend), "outcome": dict(self.outcome),
                 "facts": dict(self.facts), "checks": checks}  # fmt: skip
-        return json.dumps(data, ensure_ascii=False, indent=1)
+        return saved.to_text(data, FORMAT)
 
     @classmethod
     def from_json(cls, text: str) -> Compressed:
-        data = parse_json(text, "statistics.json")
-        if not isinstance(data, dict) or data.get("format") != FORMAT or "spend" not in data:
-            raise ConfigError("statistics_unreadable", expected=FORMAT)
-        checks = (Check(**_with_nan(check)) for check in data["checks"])
+        data = saved.from_text(text, FORMAT, "spend")
+        checks = (Check(**saved.with_nan(check)) for check in data["checks"])
         return cls(
             tuple(data["periods"]),
             {name: tuple(values) for name, values in data["spend"].items()},
@@ -46,7 +40,3 @@ class Compressed:
             data["facts"],
             tuple(checks),
         )
-
-
-def _with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in row.items()}

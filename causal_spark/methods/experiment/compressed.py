@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from causal_spark.config import convert, parse_json
-from causal_spark.errors import ConfigError
+from causal_spark.config import convert
+from causal_spark.methods import saved
 from causal_spark.methods.experiment.vocabulary import Metric
 from causal_spark.results import Check
 from causal_spark.statistics import Grouped
@@ -30,36 +28,21 @@ class Compressed:
     def to_json(self) -> str:
         """JSON text; NaN as null, numbers at full precision."""
         data = {
-            "format": FORMAT,
             "moments": self.moments.to_dict(),
             "days": None if self.days is None else self.days.to_dict(),
             "metrics": [asdict(metric) for metric in self.metrics],
             "facts": dict(self.facts),
             "checks": [asdict(check) for check in self.checks],
         }
-        return json.dumps(_without_nan(data), ensure_ascii=False, indent=1)
+        return saved.to_text(data, FORMAT)
 
     @classmethod
     def from_json(cls, text: str) -> Compressed:
-        data = parse_json(text, "statistics.json")
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ConfigError("statistics_unreadable", expected=FORMAT)
+        data = saved.from_text(text, FORMAT)
         return cls(
             moments=Grouped.from_dict(data["moments"]),
             metrics=convert(tuple[Metric, ...], data["metrics"], "statistics.metrics"),
             facts=data["facts"],
-            checks=tuple(Check(**_with_nan(check)) for check in data["checks"]),
+            checks=tuple(Check(**saved.with_nan(check)) for check in data["checks"]),
             days=None if data["days"] is None else Grouped.from_dict(data["days"]),
         )
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _with_nan(check: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in check.items()}

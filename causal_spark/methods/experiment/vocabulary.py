@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
-from causal_spark.config import Filter
+from causal_spark.config import Filter, utc_micros
 from causal_spark.errors import ConfigError
 
 Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", "retention"]
@@ -160,14 +159,7 @@ class Experiment:
 
     def as_of_micros(self) -> int | None:
         """``as_of`` in microseconds since 1970; a time without zone is UTC."""
-        if self.as_of is None:
-            return None
-        try:
-            moment = datetime.fromisoformat(self.as_of)
-        except ValueError as error:
-            raise ConfigError("bad_time", where="method.as_of", got=self.as_of) from error
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return round(moment.timestamp() * 1e6)
+        return utc_micros(self.as_of, "method.as_of")
 
     def arms(self, found: tuple[str, ...]) -> dict[str, float]:
         """The tested arms, control first, with planned shares that sum to 1; ``found``: labels in the data."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from causal_spark.config import parse_json
-from causal_spark.errors import ConfigError
+from causal_spark.methods import saved
 from causal_spark.results import Check
 
 FORMAT = 1
@@ -50,31 +48,17 @@ class Compressed:
 
     def to_json(self) -> str:
         """JSON text; NaN as null, numbers at full precision."""
-        return json.dumps(_without_nan({"format": FORMAT, **asdict(self)}), ensure_ascii=False, indent=1)
+        return saved.to_text(asdict(self), FORMAT)
 
     @classmethod
     def from_json(cls, text: str) -> Compressed:
-        data = parse_json(text, "statistics.json")
-        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
-            raise ConfigError("statistics_unreadable", expected=FORMAT)
+        data = saved.from_text(text, FORMAT)
         return cls(
-            effects=tuple(Found(**_with_nan(row)) for row in data["effects"]),
-            balance=tuple(_with_nan(row) for row in data["balance"]),
-            overlap=tuple(_with_nan(row) for row in data["overlap"]),
-            propensity=tuple(_with_nan(row) for row in data["propensity"]),
-            sizes=tuple(_with_nan(row) for row in data["sizes"]),
+            effects=tuple(Found(**saved.with_nan(row)) for row in data["effects"]),
+            balance=tuple(saved.with_nan(row) for row in data["balance"]),
+            overlap=tuple(saved.with_nan(row) for row in data["overlap"]),
+            propensity=tuple(saved.with_nan(row) for row in data["propensity"]),
+            sizes=tuple(saved.with_nan(row) for row in data["sizes"]),
             facts=data["facts"],
-            checks=tuple(Check(**_with_nan(row)) for row in data["checks"]),
+            checks=tuple(Check(**saved.with_nan(row)) for row in data["checks"]),
         )
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in row.items()}
