@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from causal_spark.config import convert
@@ -17,13 +17,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Compressed:
-    """Moments by arm, segment and metric; moments by arm and day; metrics as prepared; facts and findings."""
+    """Moments by arm, segment and metric; moments by arm and day; metrics as prepared; facts and findings.
+
+    ``more``: plain data of further passes by their name.
+    """
 
     moments: Grouped
     metrics: tuple[Metric, ...]
     facts: Mapping[str, Any]
     checks: tuple[Check, ...] = ()
     days: Grouped | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """JSON text; NaN as null, numbers at full precision."""
@@ -33,6 +37,7 @@ class Compressed:
             "metrics": [asdict(metric) for metric in self.metrics],
             "facts": dict(self.facts),
             "checks": [asdict(check) for check in self.checks],
+            "more": dict(self.more),
         }
         return saved.to_text(data, FORMAT)
 
@@ -45,4 +50,5 @@ class Compressed:
             facts=data["facts"],
             checks=tuple(Check(**saved.with_nan(check)) for check in data["checks"]),
             days=None if data["days"] is None else Grouped.from_dict(data["days"]),
+            more=data.get("more", {}),
         )

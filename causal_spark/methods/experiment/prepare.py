@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from causal_spark.errors import ConfigError, GateError
-from causal_spark.methods.experiment import plan
+from causal_spark.methods.experiment import passes, plan
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
+from causal_spark.methods.experiment.passes.given import Given
+from causal_spark.methods.experiment.tables import UnitTable, prepared
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric
 from causal_spark.spark import gate, units
-from causal_spark.spark.columns import Prepared, where
-from causal_spark.spark.columns import prepare as prepared
+from causal_spark.spark.columns import where
 from causal_spark.spark.compress import MomentsSpec, compress, count
 from causal_spark.spark.quantiles import quantiles
 from causal_spark.spark.tables import Frame, require, require_filters, require_numbers
-from causal_spark.statistics import Grouped, Moments, Ranges
+from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
 
 LONG = 2.0**63
-
-
-@dataclass(frozen=True)
-class UnitTable:
-    """One row per unit with its columns' ranges; ``metrics`` refer to its columns."""
-
-    frame: Frame
-    metrics: tuple[Metric, ...]
-    unit: str
-    arm: str
-    ranges: Ranges
-    arms: Mapping[str, float]
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_units(method: Experiment, frame: Frame, checks: Checks) -> UnitTable:
@@ -95,7 +81,8 @@ def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Comp
     planned = plan.blocks(table.metrics)
     caps = _caps(table, planned)
     columns = list(dict.fromkeys(column for block in planned for column in block.columns))
-    frame = _prepared(method, table, columns, caps)
+    keys = [table.arm, *([method.cluster] if method.cluster else []), *method.segments]
+    frame = prepared(table, columns, caps, keys)
     nullable = frozenset(c.name for c in columns if c.nulls == "drop" and table.ranges[c.source].nulls > 0)
     if method.cluster is None:
         spec = MomentsSpec(
@@ -116,7 +103,8 @@ def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Comp
         "suppressed": suppressed,
         **table.facts,
     }
-    return Compressed(moments, table.metrics, facts, tuple(checks.found))
+    more = passes.further(Given(method, table, caps))
+    return Compressed(moments, table.metrics, facts, tuple(checks.found), more=more)
 
 
 def _by_share(arms: Mapping[str, float]) -> tuple[str, ...]:
@@ -133,18 +121,6 @@ def _caps(table: UnitTable, planned: Sequence[plan.Block]) -> dict[plan.Column, 
             if cap == cap:
                 caps[column] = cap
     return caps
-
-
-def _prepared(
-    method: Experiment, table: UnitTable, columns: Sequence[plan.Column], caps: Mapping[plan.Column, float]
-) -> Frame:
-    """Only the columns that are used, under their NULL policies and caps."""
-    keys = [table.arm, *([method.cluster] if method.cluster else []), *method.segments]
-    made = []
-    for column in columns:
-        zero = column.nulls == "zero" and table.ranges[column.source].nulls > 0
-        made.append(Prepared(column.name, column.source, zero, caps.get(column)))
-    return prepared(table.frame, keys, made)
 
 
 def _centre(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:

@@ -1,0 +1,16 @@
+"""What an experiment answers beyond means: each analysis is a file here, with a pass of the same name if it needs one.
+
+An analysis reads the solver (method, compressed, cells, checks) and the estimates of means, and gives further rows
+and tables; one that was not asked for gives ``Found()``. It never sees Spark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from causal_spark.methods.experiment.analyses.found import Found
+from causal_spark.methods.experiment.estimates import Solver
+from causal_spark.results import Estimate
+
+Analysis = Callable[[Solver, Sequence[Estimate]], Found]
+ANALYSES: tuple[Analysis, ...] = ()
