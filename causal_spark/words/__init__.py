@@ -1,4 +1,4 @@
-"""The sentences people act on, one catalogue per language, looked up by key."""
+"""The sentences people act on, looked up by key: ``en.yml``, ``zh.yml``, and a pair ``<topic>.en.yml`` for each topic."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ def catalogue(language: str) -> dict[str, str]:
     """All sentences of one language (``en`` or ``zh``), key to template."""
     if language not in LANGUAGES:
         raise ValueError(f"no catalogue for language {language!r}; there are {LANGUAGES}")
-    text = files("causal_spark.words").joinpath(f"{language}.yml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+    found: dict[str, str] = {}
+    for item in sorted(files("causal_spark.words").iterdir(), key=lambda item: item.name):
+        if item.name == f"{language}.yml" or item.name.endswith(f".{language}.yml"):
+            part = dict(yaml.safe_load(item.read_text(encoding="utf-8")))
+            if twice := found.keys() & part.keys():
+                raise ValueError(f"{item.name} says again what another file says: {sorted(twice)}")
+            found |= part
+    return found
 
 
 def say(key: str, language: str = "en", /, **values: object) -> str:
