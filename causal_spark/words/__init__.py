@@ -1,4 +1,4 @@
-"""The sentences people act on, looked up by key: ``en.yml``, ``zh.yml``, and a pair ``<topic>.en.yml`` for each topic."""
+"""The sentences people act on, by key: ``en.yml``, ``zh.yml``, and a pair ``<topic>.en.yml`` for each further topic."""
 
 from __future__ import annotations
 
