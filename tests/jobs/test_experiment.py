@@ -434,3 +434,14 @@ def test_equal_rows_of_one_event_count_once(spark, shop, shop_outcome, tmp_path)
     checks = found.diagnostics["checks"].set_index("code")
     assert checks.loc["DUPLICATE_EVENT", "verdict"] == "warn"
     assert checks.loc["DUPLICATE_EVENT", "count"] == len(events.iloc[::10])
+
+
+def test_amounts_of_both_signs_have_no_hot_unit(spark, rows, tmp_path) -> None:
+    """Their total is near zero, so that any unit is a large share of it."""
+    signed = rows.assign(optional=np.random.default_rng(1).normal(size=len(rows)))
+    pq.write_table(pa.Table.from_pandas(signed, preserve_index=False), tmp_path / "units.parquet")
+    metric = {"name": "profit", "kind": "mean", "value": "optional"}
+    method = config(tmp_path / "out", tmp_path / "units.parquet", metrics=[metric], segments=[])
+    checks = job.run(method, "experiment").result.diagnostics["checks"]
+    assert signed["optional"].sum() * 0.01 < signed["optional"].max()
+    assert "HOT_KEY" not in set(checks["code"])

@@ -131,9 +131,11 @@ def _centre(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, fl
 
 
 def _highest(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:
-    high = table.ranges[column.source].high
-    cap = caps.get(column)
-    return float("nan") if high is None else (high if cap is None else min(high, cap))
+    """The largest prepared value; NaN where values of both signs make shares of a total meaningless."""
+    found, cap = table.ranges[column.source], caps.get(column)
+    if found.high is None or (found.low or 0.0) < 0:
+        return float("nan")
+    return found.high if cap is None else min(found.high, cap)
 
 
 def _clustered(
