@@ -43,11 +43,11 @@ WHY = """\
 - *compress against the query by hand, one metric*: the query by hand trusts that a text arm has two labels; compress
   compares every row with each label, so that a third one cannot pass unseen. With ten metrics it weighs little.
 - *the whole job*: its seconds hold the trust gate (a scan for ranges, NULLs and NaN, a group-by of the keys), the
-  tables and the report, which no peer makes; the fewer the metrics, the more of the job they are. Local Spark pays a tenth of a
-  second and more for each of its stages.
+  tables and the report, which no peer makes; the fewer the metrics, the more of the job they are. Local Spark
+  pays a tenth of a second and more for each of its stages.
 - *tea-tasting* runs on DuckDB: the comparison at 50 M rows is one of Sail with DuckDB.
 - *t-test, local Spark*: the sum of the column alone takes Spark about the time of DuckDB's whole group-by.
-- *memory on Sail*: the engine runs inside the process, so its read buffers count; at 50 M rows they are half a gigabyte.
+- *memory on Sail*: the engine runs inside the process, so its read buffers count; at 50 M rows half a gigabyte.
 - *growth on Sail*: one metric in two arms and ten segments is the case beyond the aim; why is not known.
 """
 
