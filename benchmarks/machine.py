@@ -22,6 +22,9 @@ PACKAGES = (
     "tea-tasting",
     "ibis-framework",
     "mlflow",
+    "mta",
+    "ChannelAttribution",
+    "marketing-attribution-models",
 )
 PROC = Path("/proc")
 
