@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from causal_spark.report import journey_figures as draw
 from causal_spark.report import numbers, provenance, trust
 from causal_spark.report.effects import table_of
@@ -77,9 +79,23 @@ def _answers(phrases: Phrases, result: Result, judged: trust.Trust) -> tuple[Ans
     return (
         Answer(phrases("q_trust"), phrases("trust_" + judged.tone), [("", trust.trust_lines(phrases, judged))],
                judged.tone),
-        Answer(phrases("q_moves"), "", [("", lines)]),
+        Answer(phrases("q_moves"), "", [("", [*lines, *_held(phrases, plan)])]),
         Answer(phrases("q_gain"), numbers.plain(gain, None, True), [("", [phrases(sure, span=span)])]),
     )  # fmt: skip
+
+
+def _held(phrases: Phrases, plan: pd.DataFrame) -> list[str]:
+    """One sentence for each channel at a bound, and for each that leaves what was ever spent."""
+    lines = []
+    for _, row in plan.iterrows():
+        name = clip(row["channel"], 60)
+        if row["binding"] in ("lower", "upper"):
+            marginal = numbers.plain(row["marginal_planned"])
+            lines.append(phrases(f"held_{row['binding']}", channel=name, marginal=marginal))
+        if trust.is_true(row.get("beyond_observed")):
+            lines.append(phrases("beyond_line", channel=name, least=numbers.plain(row["observed_low"]),
+                                 most=numbers.plain(row["observed_high"])))  # fmt: skip
+    return lines
 
 
 def _plan_figure(phrases: Phrases, result: Result) -> Figure:

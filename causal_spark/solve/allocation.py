@@ -16,6 +16,7 @@ from causal_spark.solve.curves import Curve
 from causal_spark.statistics.moments import Array
 
 MAX_BENT = 4
+MAX_STEPS = 20_000
 GRID = 33
 BISECTIONS = 400
 
@@ -194,28 +195,85 @@ def on_grid(values: Sequence[Callable[[Array], Array]], budget: float, low: Arra
 
     The steps between two corners of a hull are taken together or not at all, so an S-shaped curve is either left
     alone or carried past its bend. Optimal up to the last jump that did not fit the budget (Fox 1966).
+    Raises StatisticError if the bounds leave no room.
     """
     floor, roof, steps = (np.broadcast_to(np.asarray(x, float), (len(values),)) for x in (low, high, step))
-    jumps: list[tuple[float, int, int, float]] = []
-    for i, value in enumerate(values):
-        count = math.floor((min(roof[i], budget) - floor[i]) / steps[i] + 1e-9)
-        grid = floor[i] + steps[i] * np.arange(max(count, 0) + 1)
-        worth = np.asarray(value(grid), float)
-        corners = _hull(grid, worth)
-        for rank, (a, b) in enumerate(pairwise(corners)):
-            gain = (worth[b] - worth[a]) / (grid[b] - grid[a])
-            if gain > 0:
-                jumps.append((-gain, i, rank, float(grid[b] - grid[a])))
-    spend, left, stopped = floor.copy(), budget - floor.sum(), set()
-    for _, i, _, width in sorted(jumps):
-        if i in stopped:
+    least, most = float(floor.sum()), float(roof.sum())
+    if not least <= budget * (1 + 1e-12) or not budget <= most * (1 + 1e-12):
+        raise StatisticError("budget_outside_bounds", budget=budget, least=least, most=most)
+    spend, left, stopped = floor.copy(), budget - least, set()
+    for jump in _jumps(values, floor, np.minimum(roof, budget), steps):
+        if jump.channel in stopped:
             continue
-        if width <= left * (1 + 1e-12) + 1e-9:
-            spend[i] += width
-            left -= width
+        if jump.width <= left * (1 + 1e-12) + 1e-9:
+            spend[jump.channel] += jump.width
+            left -= jump.width
         else:
-            stopped.add(i)
+            stopped.add(jump.channel)
     return np.asarray(spend)
+
+
+def on_grid_to_marginal(values: Sequence[Callable[[Array], Array]], marginal: float, low: ArrayLike, high: ArrayLike,
+                        step: ArrayLike) -> Array:  # fmt: skip
+    """Whole steps (n,) above ``low`` as long as the next corner of the hull returns ``marginal`` for each unit."""
+    floor, roof, steps = (np.broadcast_to(np.asarray(x, float), (len(values),)) for x in (low, high, step))
+    spend = floor.copy()
+    for jump in _jumps(values, floor, roof, steps):
+        if jump.slope >= marginal:
+            spend[jump.channel] += jump.width
+    return np.asarray(spend)
+
+
+def on_grid_to_average(values: Sequence[Callable[[Array], Array]], average: float, low: ArrayLike, high: ArrayLike,
+                       step: ArrayLike) -> Array:  # fmt: skip
+    """The most whole steps (n,) above ``low`` whose total value is still ``average`` for each unit of spend.
+
+    Jumps of the hulls in the order of their slopes; those steeper than ``average`` cannot lower it.
+    Raises StatisticError if these do not reach it.
+    """
+    floor, roof, steps = (np.broadcast_to(np.asarray(x, float), (len(values),)) for x in (low, high, step))
+    spend, spent, stopped = floor.copy(), float(floor.sum()), set()
+    worth = float(sum(float(value(np.array([s]))[0]) for value, s in zip(values, floor, strict=True)))
+    for jump in _jumps(values, floor, roof, steps):
+        more, dearer = worth + jump.slope * jump.width, spent + jump.width
+        if jump.channel in stopped:
+            continue
+        if jump.slope >= average or more >= average * dearer:
+            spend[jump.channel] += jump.width
+            worth, spent = more, dearer
+        else:
+            stopped.add(jump.channel)
+    if not (spent > 0 and worth >= average * spent * (1 - 1e-12)):
+        raise StatisticError("average_unreachable", average=average)
+    return np.asarray(spend)
+
+
+@dataclass(frozen=True)
+class _Jump:
+    """From one corner of a channel's hull to the next: ``slope`` is the value of each unit of its ``width``."""
+
+    slope: float
+    channel: int
+    width: float
+
+
+def _jumps(values: Sequence[Callable[[Array], Array]], floor: Array, roof: Array, steps: Array) -> list[_Jump]:
+    """The jumps that gain, the steepest first; within a channel in the order of its corners.
+
+    Raises StatisticError for more than 20,000 steps between the bounds of a channel.
+    """
+    found: list[tuple[float, int, int, float]] = []
+    for i, value in enumerate(values):
+        count = max(math.floor((roof[i] - floor[i]) / steps[i] + 1e-9), 0)
+        if count > MAX_STEPS:
+            raise StatisticError("too_many_steps", steps=count, limit=MAX_STEPS)
+        grid = floor[i] + steps[i] * np.arange(count + 1)
+        worth = np.asarray(value(grid), float)
+        for rank, (a, b) in enumerate(pairwise(_hull(grid, worth))):
+            slope = (worth[b] - worth[a]) / (grid[b] - grid[a])
+            if slope > 0:
+                found.append((-float(slope), i, rank, float(grid[b] - grid[a])))
+    return [_Jump(-falling, i, width) for falling, i, _, width in sorted(found)]
 
 
 def _hull(x: Array, y: Array) -> list[int]:

@@ -109,6 +109,12 @@ def test_bounds_that_leave_no_room_are_refused() -> None:
 def test_steps_agree_with_the_exact_plan_and_keep_to_the_grid() -> None:
     found = allocation.on_grid([c.value for c in ROOTS], 1400, [0, 0, 0], [1e9] * 3, 10)
     assert found == pytest.approx([100, 400, 900])
+    values = [c.value for c in ROOTS]
+    assert allocation.on_grid_to_marginal(values, 0.5, [0, 0, 0], [1e4] * 3, 10) == pytest.approx([100, 400, 900])
+    # of a√s the average is twice the marginal; a little less than 1, since the sum of 140 steps is not exact
+    assert allocation.on_grid_to_average(values, 0.9999, [0, 0, 0], [1e4] * 3, 10) == pytest.approx([100, 400, 900])
+    with pytest.raises(StatisticError, match="each unit"):
+        allocation.on_grid_to_average(values, 50.0, [10, 10, 10], [1e4] * 3, 10)
     jump = allocation.on_grid([Curve("hill", (100.0, 50.0, 4.0)).value, Curve("log", (20.0, 10.0)).value], 120,
                               [0, 0], [500, 500], 5)  # fmt: skip
     assert jump[0] > 50

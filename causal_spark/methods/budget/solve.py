@@ -107,24 +107,36 @@ def plan(method: Budget, planned: Sequence[Channel]) -> tuple[Array, float]:
     every = [channel.curve for channel in planned]
     low, high = (np.array([getattr(channel, end) for channel in planned]) for end in ("low", "high"))
     budget = sum(channel.now for channel in planned) if method.budget is None else method.budget
+    if method.risk or any(channel.step for channel in planned):
+        return _stepped(method, planned, budget, low, high), math.nan
     if method.goal == "budget":
-        if method.risk or any(channel.step for channel in planned):
-            return _stepped(method, planned, budget, low, high), math.nan
         found = allocation.allocate(every, budget, low, high)
         return found.spend, found.price
     assert method.target is not None
     if method.goal == "marginal":
         found = allocation.to_marginal(every, method.target, low, high)
     else:
-        average = method.target if method.goal == "roas" else 1 / method.target
-        found = allocation.to_average(every, average, low, high)
+        found = allocation.to_average(every, _average(method), low, high)
     return found.spend, found.price
+
+
+def _average(method: Budget) -> float:
+    """Outcome for each unit of spend that a ROAS, or a CPA, asks for."""
+    assert method.target is not None
+    return method.target if method.goal == "roas" else 1 / method.target
 
 
 def _stepped(method: Budget, planned: Sequence[Channel], budget: float, low: Array, high: Array) -> Array:
     """The plan in steps, of the curve less ``risk`` standard errors."""
-    steps = np.array([channel.step or budget / GRID_STEPS for channel in planned])
-    return allocation.on_grid([_cautious(channel, method.risk) for channel in planned], budget, low, high, steps)
+    values = [_cautious(channel, method.risk) for channel in planned]
+    widths = np.full(len(planned), budget) if method.goal == "budget" else np.where(high > low, high - low, 1.0)
+    steps = np.array([c.step or width / GRID_STEPS for c, width in zip(planned, widths, strict=True)])
+    if method.goal == "budget":
+        return allocation.on_grid(values, budget, low, high, steps)
+    assert method.target is not None
+    if method.goal == "marginal":
+        return allocation.on_grid_to_marginal(values, method.target, low, high, steps)
+    return allocation.on_grid_to_average(values, _average(method), low, high, steps)
 
 
 def _cautious(channel: Channel, risk: float) -> Any:

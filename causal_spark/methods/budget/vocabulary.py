@@ -52,7 +52,8 @@ class Budget:
     ``goal``: budget (a fixed ``budget`` for a period; omitted, the mean of the past), roas or cpa (a ``target``
     average), or marginal (a ``target`` outcome of the last unit spent). ``bounds``: of single channels; ``reach``:
     others may spend at most so many times their largest past spend. ``risk``: standard errors of the outcome that
-    count against a channel. ``min_periods``: channels with fewer periods of spend keep what they have.
+    count against a channel. ``step``: spend is planned in whole steps. ``min_periods``: channels with fewer periods of
+    spend keep what they have.
     """
 
     channel: str = "channel"
@@ -78,6 +79,8 @@ class Budget:
             raise ConfigError("budget_curves", got=", ".join(self.curves) or "nothing")
         if (self.goal == "budget") != (self.target is None):
             raise ConfigError("budget_target", goal=self.goal)
+        if self.goal != "budget" and self.budget is not None:
+            raise ConfigError("budget_not_fixed", goal=self.goal)
         for key in ("budget", "target", "step", "reach"):
             number = getattr(self, key)
             if number is not None and not (0 < number < math.inf):
@@ -92,4 +95,4 @@ class Budget:
         names = [bound.channel for bound in self.bounds]
         for name in names:
             if names.count(name) > 1:
-                raise ConfigError("repeated_metric", name=name)
+                raise ConfigError("repeated_channel", where="method.bounds", name=name)
