@@ -22,9 +22,11 @@ and nulls: whole numbers of 0 or more; value: a number of 0 or more. Equal paths
 With any of them:
 
 - ``input.identity``: alias, person; which key of touches and conversions belongs to which person
-- ``input.spend``: channel [channel], cost [cost]; rows of one channel are added
-- ``input.lift``: the tidy table of another run: term (the channel), outcome, estimate (the outcome that the channel
-  caused in the same period), std_error
+- ``input.spend``: channel [channel], cost [cost], and a time (timestamp or date) if the credit is by period; rows of
+  one channel are added
+- ``input.lift``: the folder of another run, or its estimates as a table: method, outcome, segment, contrast, term,
+  estimate, std_error; or totals: term (the channel), outcome, estimate (the outcome that the channel caused in the
+  same period), std_error
 """
 
 import sys

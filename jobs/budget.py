@@ -12,6 +12,8 @@ The table it reads is ``input.history``. Columns have the names that the configu
 - period [week]: a date, or a text or number whose order as text is that of time, not NULL; all of one length
 - spend [spend] and outcome [outcome]: numbers of 0 or more, not NULL; rows of one channel and period are added, a
   channel without a row in a period spent nothing
+
+The table ``credits_by_period`` of an attribution is such a table: docs/budget.md.
 """
 
 import sys

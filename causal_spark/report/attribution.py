@@ -197,8 +197,7 @@ def _credit_table(phrases: Phrases, result: Result, outcome: str) -> Table:
         for model in models:
             value, low, high = cells.get((model, channel), (math.nan,) * 3)
             places = 0 if abs(value) >= 100 else 1
-            span = "" if math.isnan(low) else f"[{numbers.plain(low, places)}, {numbers.plain(high, places)}]"
-            row.append(Cell(numbers.plain(value, places), span))
+            row.append(Cell(numbers.plain(value, places), _span(low, high, places)))
         rows.append(row)
     columns = [Column(phrases("c_channel")), *(Column(_named(phrases, model), "right") for model in models)]
     return table(phrases, columns, rows, phrases("fold_credit", outcome=phrases.name("tile", outcome)))
@@ -254,7 +253,27 @@ def _calibration_section(phrases: Phrases, result: Result) -> Section | None:
     frame = table_of(result, "calibration")
     if not len(frame):
         return None
-    return Section(phrases("s_calibration"), phrases("s_calibration_lead"), (frame_table(phrases, frame),))
+    rows = []
+    for _, row in frame.iterrows():
+        cells = [Cell(clip(row["channel"], 60)), Cell(_named(phrases, str(row["model"]))),
+                 Cell(phrases.name("tile", row["outcome"]))]  # fmt: skip
+        for name in ("credit", "lift", "factor"):
+            value, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
+            places = 2 if name == "factor" else 0 if abs(value) >= 100 else 1
+            cells.append(Cell(numbers.plain(value, places), _span(low, high, places)))
+        rows.append(cells)
+    columns = [Column(phrases("c_channel")), Column(phrases("c_model")), Column(phrases("c_outcome")),
+               Column(phrases("c_credit"), "right"), Column(phrases("c_lift_total"), "right"),
+               Column(phrases("c_factor"), "right")]  # fmt: skip
+    calibrated = set(frame["channel"].astype(str))
+    rest = [name for name in _channels(everyone(result, "conversions")) if name not in calibrated]
+    words = [phrases("calibration_rest", names=phrases.listed(clip(name, 40) for name in rest))] if rest else []
+    lead = phrases.joined([phrases("s_calibration_lead"), *words])
+    return Section(phrases("s_calibration"), lead, (table(phrases, columns, rows),))
+
+
+def _span(low: float, high: float, places: int) -> str:
+    return "" if math.isnan(low) else f"[{numbers.plain(low, places)}, {numbers.plain(high, places)}]"
 
 
 def _path_figures(phrases: Phrases, result: Result) -> list[Figure]:

@@ -19,6 +19,8 @@ from causal_spark.statistics.cells import Cells, by_stat
 BUCKET_ROWS = 400_000
 MERGERS = 8
 JOINER = " / "
+PERIOD = "(period)"
+DAY = 86_400_000_000
 SCHEMA = "stat string, segment bigint, key bigint, path string, base array<bigint>, replicates array<bigint>"
 # Numbers of the merged sums that come to the driver.
 MAX_NUMBERS = 40_000_000
@@ -34,6 +36,17 @@ def token(channel: str, others: Sequence[str]) -> Column:
     if not others:
         return col(channel).cast("string")
     return F.concat_ws(JOINER, *(F.coalesce(col(name).cast("string"), F.lit("")) for name in (channel, *others)))
+
+
+def in_periods(frame: DataFrame, time: str, unit: str) -> DataFrame:
+    """``frame`` with ``(period)``: the first day (text, UTC) of the day, week (from Monday) or month of ``time``."""
+    moment, day = micros(col(time)), F.lit(DAY)
+    days = ((moment - F.pmod(moment, day)) / day).cast("int")
+    if unit == "week":  # 1970 began on a Thursday
+        days = days - F.pmod(days + F.lit(3), F.lit(7))
+    date = F.date_add(F.lit("1970-01-01").cast("date"), days)
+    first = F.trunc(date, unit) if unit == "month" else date
+    return frame.withColumn(PERIOD, first.cast("string"))
 
 
 def code(text: Column) -> Column:
@@ -59,13 +72,16 @@ def touch_rows(frame: DataFrame, person: Column, time: str, named: Column, event
                         *levels, *nothing)  # fmt: skip
 
 
-def conversion_rows(frame: DataFrame, person: Column, time: str, segments: int, amounts: Sequence[str]) -> DataFrame:
-    """Conversions as numbers, in the columns of ``touch_rows``; a NULL amount is 0."""
+def conversion_rows(frame: DataFrame, person: Column, time: str, segments: Sequence[str], amounts: Sequence[str]
+                    ) -> DataFrame:  # fmt: skip
+    """Conversions as numbers, in the columns of ``touch_rows``; a NULL amount is 0. Of the segments they have none but
+    their own period."""
     zero = F.lit(0).cast("bigint")
+    levels = [(code(col(name)) if name == PERIOD else zero).alias(f"g{i}") for i, name in enumerate(segments)]
     values = [F.coalesce(col(n).cast("double"), F.lit(0.0)).alias(f"v{i}") for i, n in enumerate(amounts)]
     return frame.select(*_person(person), micros(col(time)).alias("t"), F.lit(1).cast("bigint").alias("k"),
                         zero.alias("e"), zero.alias("c"), zero.alias("y"),
-                        *(zero.alias(f"g{i}") for i in range(segments)), *values)  # fmt: skip
+                        *levels, *values)  # fmt: skip
 
 
 def identified(frame: DataFrame, identity: DataFrame | None, person: str, alias: str, owner: str) -> DataFrame:

@@ -18,12 +18,15 @@ from pyspark.sql.types import BooleanType, DataType, DateType, NumericType, Time
 from causal_spark import storage
 from causal_spark.config import FORMATS, MAX_NAME, Filter, Source, nearest
 from causal_spark.errors import ConfigError, RunError
+from causal_spark.outputs import MANIFEST
 from causal_spark.spark.session import ENGINE_ERRORS, Engine, on_databricks, told
 
 # What the other rooms call a table on the cluster, without knowing Spark.
 Frame = DataFrame
 
 NAME = re.compile(r"^[\w-]+(\.[\w-]+){0,2}$")
+# What is read from the estimates of another run, and may name its folder.
+ESTIMATES = ("lift",)
 # Of a path that is not on this machine the cluster hears only if it looks like one.
 PLAIN = re.compile(r"[\w.:=-]+|(?=.*/)[\w./:=+,%()~@ -]+")
 # Spark reads `text`.`path` as a file in that format.
@@ -60,7 +63,7 @@ def _read(engine: Engine, source: Source, role: str) -> DataFrame:
         if source.version is None:
             return spark.table(quoted)
         return spark.read.option("versionAsOf", source.version).table(quoted)
-    path = _engine_path(source.table)
+    path = _engine_path(estimates_of(source.table) if role in ESTIMATES else source.table)
     here = engine.local_files or not PLAIN.fullmatch(path)
     if here and storage.is_local(source.table) and not Path(storage.local(source.table)).exists():
         raise ConfigError("table_not_found", role=role, table=source.table)
@@ -70,6 +73,14 @@ def _read(engine: Engine, source: Source, role: str) -> DataFrame:
     if source.version is not None:
         reader = reader.option("versionAsOf", source.version)
     return reader.load(path)
+
+
+def estimates_of(path: str) -> str:
+    """The estimates of a finished run, if ``path`` is its folder; else ``path`` itself."""
+    with suppress(OSError, ValueError, ConfigError, RunError):
+        if storage.exists(storage.join(storage.check(path), MANIFEST)):
+            return storage.join(path, "estimates")
+    return path
 
 
 def is_name(table: str) -> bool:

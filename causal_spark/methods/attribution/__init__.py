@@ -4,7 +4,7 @@ from itertools import combinations
 
 from causal_spark.methods.attribution.compressed import Compressed
 from causal_spark.methods.attribution.solve import solve
-from causal_spark.methods.attribution.vocabulary import Attribution, Identity, Paths, Spend
+from causal_spark.methods.attribution.vocabulary import Attribution, Calibration, Identity, Paths, Spend
 
 METHOD = Attribution
 _OPTIONAL = ("identity", "spend", "lift")
@@ -19,4 +19,15 @@ INPUTS = tuple(
 # Fields that change the solution but not what is compressed.
 RESOLVABLE = ("alpha", "nulls", "permutations")
 
-__all__ = ["INPUTS", "METHOD", "RESOLVABLE", "Attribution", "Compressed", "Identity", "Paths", "Spend", "solve"]
+__all__ = [
+    "INPUTS",
+    "METHOD",
+    "RESOLVABLE",
+    "Attribution",
+    "Calibration",
+    "Compressed",
+    "Identity",
+    "Paths",
+    "Spend",
+    "solve",
+]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from causal_spark.config import nearest
+from causal_spark.methods.attribution.compressed import Lift
 from causal_spark.methods.attribution.vocabulary import MAX_SET, SETS, Attribution
 from causal_spark.methods.findings import Findings
 from causal_spark.spark import gate
@@ -112,3 +113,10 @@ def costs(known: Sequence[str], given: Mapping[str, float], found: Findings) -> 
             found.add("NEGATIVE_AMOUNT", "stop", "spend", name, low=cost)
         elif name not in known:
             found.add("SPEND_UNKNOWN_CHANNEL", "warn", "spend", name, hint=nearest(name, list(known)))
+
+
+def lifts(known: Sequence[str], outcomes: Sequence[str], given: Sequence[Lift], found: Findings) -> None:
+    """A lift of a channel without touches, or of an outcome that is not credited, is warned of."""
+    for lift in given:
+        if lift.channel not in known or lift.outcome not in outcomes:
+            found.add("LIFT_UNKNOWN_CHANNEL", "warn", "lift", lift.channel, hint=nearest(lift.channel, list(known)))

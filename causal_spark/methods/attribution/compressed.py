@@ -29,7 +29,8 @@ class Compressed:
 
     ``tokens``: names of the codes; ``channels``: how many of them are channels as they stand in the data;
     ``segments``: names of the segment numbers but 0, which is everyone. ``scales``: of a conversion's credit, then
-    of each amount. ``paths``: the most frequent ones, with conversions, nulls and amounts.
+    of each amount. ``paths``: the most frequent ones, with conversions, nulls and amounts. ``costs`` by channel, and
+    ``period_costs`` by period and channel.
     """
 
     cells: Mapping[str, Cells]
@@ -43,12 +44,14 @@ class Compressed:
     checks: tuple[Check, ...] = ()
     paths: tuple[tuple[str, tuple[int, ...]], ...] = ()
     costs: Mapping[str, float] | None = None
+    period_costs: Mapping[str, Mapping[str, float]] | None = None
     lifts: tuple[Lift, ...] = ()
 
     def to_json(self) -> str:
         """JSON text; NaN as null, numbers at full precision."""
         plain = {name: getattr(self, name) for name in ("tokens", "channels", "segments", "outcomes", "scales",
-                                                        "replicates", "facts", "paths", "costs")}  # fmt: skip
+                                                        "replicates", "facts", "paths", "costs",
+                                                        "period_costs")}  # fmt: skip
         data = {
             **plain,
             "cells": [cells.to_dict() for cells in self.cells.values()],
@@ -59,7 +62,7 @@ class Compressed:
 
     @classmethod
     def from_json(cls, text: str) -> Compressed:
-        data = saved.from_text(text, FORMAT, "cells")
+        data = saved.from_text(text, FORMAT, "cells", "period_costs")
         cells = [Cells.from_dict(item) for item in data["cells"]]
         return cls(
             cells={item.stat: item for item in cells},
@@ -73,5 +76,6 @@ class Compressed:
             checks=tuple(Check(**saved.with_nan(check)) for check in data["checks"]),
             paths=tuple((path, tuple(sums)) for path, sums in data["paths"]),
             costs=data["costs"],
+            period_costs=data["period_costs"],
             lifts=tuple(Lift(**saved.with_nan(lift)) for lift in data["lifts"]),
         )

@@ -24,7 +24,8 @@ Real = NDArray[np.float64]
 @dataclass(frozen=True)
 class Rules:
     """How journeys are cut, times in microseconds; ``None`` is "no limit". ``lag``: share of conversions by whole
-    days since the last touch, for censored journeys that count in part."""
+    days since the last touch, for censored journeys that count in part. ``period``: the last segment column is read
+    at the end of a journey, not at its first touch."""
 
     window: int
     view_window: int
@@ -38,6 +39,7 @@ class Rules:
     drop_last: tuple[int, ...]
     tokens: int
     lag: tuple[float, ...] = ()
+    period: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +173,8 @@ def _won(touches: Events, conversions: Events, start: Whole, end: Whole, rules: 
     n = len(conversions.time)
     ages = np.repeat(conversions.time, end - start) - touches.time[index]
     segments = _first_of(touches.segments, index, starts)
+    if rules.period:
+        segments[:, -1] = conversions.segments[:, -1]
     found = Journeys(starts, touches.code[index], ages, conversions.person, np.ones(n, np.int64),
                      np.zeros(n, np.int64), conversions.amounts, segments)  # fmt: skip
     if rules.window == rules.view_window:
@@ -204,6 +208,8 @@ def _lost(
     weight = _null_weight(last, rules)
     ages = np.repeat(last, end - begin) - time[inner]
     segments = _first_of(touches.segments, index[inner], starts)
+    if rules.period:
+        segments[:, -1] = touches.segments[index[end - 1], -1]
     n = len(first)
     found = Journeys(starts, touches.code[index][inner], ages, person[first], np.zeros(n, np.int64), weight,
                      np.zeros((n, conversions.amounts.shape[1]), np.int64), segments)  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from causal_spark.errors import ConfigError
-from causal_spark.methods.attribution import checks
-from causal_spark.methods.attribution.compressed import Compressed, Lift
+from causal_spark.methods.attribution import checks, lift
+from causal_spark.methods.attribution.compressed import Compressed
 from causal_spark.methods.attribution.journeys import (
     DAY,
     MINUTE,
@@ -30,8 +30,9 @@ from causal_spark.spark import gate
 from causal_spark.spark import journeys as cluster
 from causal_spark.spark.columns import where
 from causal_spark.spark.compress import MAX_ROWS, count
+from causal_spark.spark.panel_sums import sums_by
 from causal_spark.spark.session import Engine
-from causal_spark.spark.tables import Frame, col, require, require_filters, require_numbers, stage
+from causal_spark.spark.tables import Frame, col, require, require_filters, require_numbers, require_times, stage
 from causal_spark.statistics import Ranges
 from causal_spark.statistics.cells import Cells, Whole
 
@@ -57,11 +58,13 @@ def compress(
     done = made(engine, method, frames, scratch, progress, found)
     known = [name.strip() for name in done.tokens[: done.channels]]
     costs = _costs(method, frames["spend"]) if "spend" in frames else None
+    spent = _period_costs(method, frames["spend"]) if costs is not None and method.spend and method.spend.time else None
     if costs is not None:
         checks.costs(known, costs, found)
-    lifts = _lifts(frames["lift"]) if "lift" in frames else ()
+    lifts = lift.read(method, frames.get("lift"))
+    checks.lifts(known, method.outcomes, lifts, found)
     found.refuse()
-    return replace(done, costs=costs, lifts=lifts, checks=tuple(found.found))
+    return replace(done, costs=costs, period_costs=spent, lifts=lifts, checks=tuple(found.found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +108,12 @@ def _from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame
     checks.repeated_events(method, touches, touched[""].n, found)
     found.refuse()
     progress("prepare")
-    segments, levels = _segments(method, touches)
+    conversions = frames["conversions"]
+    if method.period is not None:
+        touches, conversions = (cluster.in_periods(f, method.time, method.period) for f in (touches, conversions))
+    segments, levels = _segments(method, touches, conversions)
     coded = codes_of(cluster.labels(touches, named, MAX_ROWS), channels)
-    rows = _rows(method, frames, touches, segments)
+    rows = _rows(method, frames.get("identity"), touches, conversions, segments)
     total = touched[""].n + converted[""].n
     rules = _rules(method, channels, as_of)
     wanted = _plan(method, channels, rules, converted)
@@ -120,8 +126,10 @@ def _from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame
         rules = replace(rules, lag=_lag_curve(lag.get("lag_last"), rules.window))
         work = partial(_event_sums, codes=coded, levels=levels, rules=rules, wanted=wanted)
     sums = stage(engine, cluster.sweep(bucketed, columns, work), scratch("sums"))
-    names = [f"{column}={level}" for column, known in zip(segments, levels.names, strict=True) for level in known]
-    facts = {"rows": total, "touches": touched[""].n, "as_of": as_of, "source": "events", "lag": list(rules.lag)}
+    titles = ["period" if column == cluster.PERIOD else column for column in segments]
+    names = [f"{title}={level}" for title, known in zip(titles, levels.names, strict=True) for level in known]
+    facts = {"rows": total, "touches": touched[""].n, "as_of": as_of, "source": "events", "lag": list(rules.lag),
+             "first": int(touched[method.time].low or 0)}  # fmt: skip
     return _finished(method, sums, channels, rules, wanted, names, facts, found)
 
 
@@ -158,23 +166,28 @@ class Levels:
     codes: tuple[Codes, ...]
 
 
-def _segments(method: Attribution, touches: Frame) -> tuple[tuple[str, ...], Levels]:
+def _segments(method: Attribution, touches: Frame, conversions: Frame) -> tuple[tuple[str, ...], Levels]:
+    """The columns of the segments, the period last, and their levels."""
     names: list[tuple[str, ...]] = []
     coded: list[Codes] = []
     first = 1
-    for column in method.segments:
-        known = cluster.labels(touches.fillna("", [column]), col(column).cast("string"), MAX_ROWS)
+    sources = {name: touches.fillna("", [name]) for name in method.segments}
+    if method.period is not None:
+        period = col(cluster.PERIOD)
+        sources[cluster.PERIOD] = touches.select(period).unionByName(conversions.select(period))
+    for column, frame in sources.items():
+        known = cluster.labels(frame, col(column).cast("string"), MAX_ROWS)
         order = sorted(known.values())
         coded.append(codes_of(known, order, first))
         names.append(tuple(name or "(missing)" for name in order))
         first += len(order)
-    return method.segments, Levels(tuple(names), tuple(coded))
+    return tuple(sources), Levels(tuple(names), tuple(coded))
 
 
-def _rows(method: Attribution, frames: Mapping[str, Frame], touches: Frame, segments: Sequence[str]) -> Frame:
+def _rows(method: Attribution, identity: Frame | None, touches: Frame, conversions: Frame, segments: Sequence[str]
+          ) -> Frame:  # fmt: skip
     """Touches and conversions as rows of numbers."""
     assert method.person and method.time and method.channel
-    identity = frames.get("identity")
     names = method.identity
     if identity is not None:
         if names is None:
@@ -187,7 +200,7 @@ def _rows(method: Attribution, frames: Mapping[str, Frame], touches: Frame, segm
     person = col("(person)")
     touched = cluster.touch_rows(who(kept), person, method.time, cluster.token(method.channel, method.by),
                                  method.event_id, view, segments, len(method.amounts))  # fmt: skip
-    converted = cluster.conversion_rows(who(frames["conversions"]), person, method.time, len(segments), method.amounts)
+    converted = cluster.conversion_rows(who(conversions), person, method.time, segments, method.amounts)
     return touched.unionByName(converted)
 
 
@@ -205,6 +218,7 @@ def _rules(method: Attribution, channels: Sequence[str], as_of: int) -> Rules:
         change=method.change,
         drop_last=tuple(i for i, name in enumerate(channels) if name in method.drop_last),
         tokens=len(channels),
+        period=method.period is not None,
     )
 
 
@@ -307,7 +321,7 @@ def _needs_events(method: Attribution) -> None:
     for model in ("time_decay", "markov_auto"):
         if model in method.models:
             raise ConfigError("attribution_needs_events", what=model)
-    for key in ("segments", "by", "values", "event_id", "type", "session_minutes"):
+    for key in ("segments", "period", "by", "values", "event_id", "type", "session_minutes"):
         if getattr(method, key):
             raise ConfigError("attribution_needs_events", what=key)
 
@@ -342,10 +356,13 @@ def _costs(method: Attribution, frame: Frame) -> dict[str, float]:
     return cluster.totals(frame, method.spend.channel, method.spend.cost, MAX_ROWS)
 
 
-def _lifts(frame: Frame) -> tuple[Lift, ...]:
-    """Lifts from a tidy table: ``term`` is the channel, ``outcome``, ``estimate``, ``std_error``."""
-    require(frame, ["term", "outcome"], "lift")
-    require_numbers(frame, ["estimate", "std_error"], "lift")
-    rows = cluster.small(frame, ["term", "outcome", "estimate", "std_error"], MAX_ROWS)
-    lifts = (Lift(str(row[0]), str(row[1]), float(str(row[2])), float(str(row[3]))) for row in rows)
-    return tuple(sorted(lifts, key=lambda lift: (lift.channel, lift.outcome)))
+def _period_costs(method: Attribution, frame: Frame) -> dict[str, dict[str, float]]:
+    """Spend by period and channel."""
+    assert method.spend is not None and method.spend.time is not None and method.period is not None
+    require_times(frame, method.spend.time, "spend")
+    timed = cluster.in_periods(frame, method.spend.time, method.period)
+    found: dict[str, dict[str, float]] = {}
+    keys = [cluster.PERIOD, method.spend.channel]
+    for (period, channel), (cost,) in sorted(sums_by(timed, keys, [method.spend.cost], MAX_ROWS).items()):
+        found.setdefault(period, {})[channel] = cost
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from causal_spark.methods.attribution import tables
+from causal_spark.methods.attribution import periods, tables
 from causal_spark.methods.attribution.compressed import Compressed
 from causal_spark.methods.attribution.credits import Array, Credit, Segment
 from causal_spark.methods.attribution.vocabulary import Attribution
@@ -47,7 +47,8 @@ def solve(method: Attribution, compressed: Compressed, language: str = "en") -> 
     estimates = estimates_frame(rows)
     for name, table in (("returns", tables.returns(compressed, estimates)),
                         ("calibration", tables.calibration(method, compressed, estimates)),
-                        ("agreement", tables.agreement(estimates))):  # fmt: skip
+                        ("agreement", tables.agreement(estimates)),
+                        ("credits_by_period", periods.credits_by_period(method, compressed, estimates))):  # fmt: skip
         diagnostics[name] = pd.DataFrame(table)
     incremental = [*tables.incremental(method, compressed, estimates, say("note_calibrated", language))]
     diagnostics = {"checks": checks_frame(found.found), **diagnostics}

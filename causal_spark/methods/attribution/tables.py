@@ -147,17 +147,19 @@ def returns(compressed: Compressed, estimates: pd.DataFrame) -> Rows:
 
 
 def calibration(method: Attribution, compressed: Compressed, estimates: pd.DataFrame) -> Rows:
-    """Lift of the experiment / credit of the model, with the interval of the ratio by the delta method."""
+    """Lift of the experiment / credit of the model, each with its interval; that of the ratio by the delta method."""
     rows: Rows = []
+    level = critical(method.alpha)
     for lift, row in _matched(compressed, estimates):
         credit, error = float(row["estimate"]), float(row["std_error"])
         factor = lift.estimate / credit if credit else math.nan
-        spread = math.hypot(lift.std_error / lift.estimate, 0.0 if math.isnan(error) else error / credit) \
-            if lift.estimate and credit else math.nan  # fmt: skip
-        half = critical(method.alpha) * abs(factor) * spread
+        known = 0.0 if math.isnan(error) else error
+        spread = math.hypot(lift.std_error, factor * known) / credit if credit else math.nan
+        half, around = level * abs(spread), level * lift.std_error
         rows.append({"model": row["method"], "outcome": lift.outcome, "channel": lift.channel, "credit": credit,
-                     "lift": lift.estimate, "factor": factor, "factor_low": factor - half,
-                     "factor_high": factor + half})  # fmt: skip
+                     "credit_low": float(row["conf_low"]), "credit_high": float(row["conf_high"]),
+                     "lift": lift.estimate, "lift_low": lift.estimate - around, "lift_high": lift.estimate + around,
+                     "factor": factor, "factor_low": factor - half, "factor_high": factor + half})  # fmt: skip
     return rows
 
 

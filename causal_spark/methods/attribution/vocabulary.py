@@ -21,6 +21,7 @@ SETS = ("shapley_rate", "logistic")
 MAX_SET = 62
 MAX_ORDER = 4
 LONGEST = 3_660
+LARGEST_UNITS = 1e12
 CONVERSIONS = "conversions"
 
 
@@ -49,10 +50,35 @@ class Identity:
 
 @dataclass(frozen=True)
 class Spend:
-    """Columns of the spend table: one channel's ``cost``, in one row or in several."""
+    """Columns of the spend table: one channel's ``cost``, in one row or in several. ``time``: when it was spent, which
+    puts it beside the credit of its ``period``."""
 
     channel: str = "channel"
     cost: str = "cost"
+    time: str | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where a channel's lift stands among the estimates of another run, which is the table ``input.lift``.
+
+    ``channel`` and ``outcome``: whose credit is scaled. ``metric``, ``segment`` and, if given, ``contrast`` and
+    ``method`` are the outcome, segment, contrast and method of the one row meant, whose term is difference.
+    ``units``: how many units the channel reached in the time of the attribution; the row tells what it did to one.
+    """
+
+    channel: str
+    metric: str
+    units: float
+    outcome: str = CONVERSIONS
+    segment: str = "all"
+    contrast: str | None = None
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.units <= LARGEST_UNITS:
+            where = f"method.calibration[{self.channel}].units"
+            raise ConfigError("bad_number", where=where, got=self.units, expected=f"0 < units ≤ {LARGEST_UNITS:.0e}")
 
 
 @dataclass(frozen=True)
@@ -61,9 +87,10 @@ class Attribution:
 
     ``person``, ``time``, ``channel``: columns of the touches (person and time of the conversions too); ``value`` and
     ``values``: columns of the conversions. ``by``: further columns of the touches that with the channel make what
-    gets credit. ``segments``: columns of the touches, read at a journey's first touch. ``event_id``: equal touches
-    count once. ``type`` and ``view``: the column that tells views from clicks, and its label; views count for
-    ``view_days``, other touches for ``window_days``. ``max_touches``: the last so many of a journey.
+    gets credit. ``segments``: columns of the touches, read at a journey's first touch.
+    ``period``: credit again for each day, week (from Monday) or month in which journeys ended, in UTC. ``event_id``:
+    equal touches count once. ``type`` and ``view``: the column that tells views from clicks, and its label; views
+    count for ``view_days``, other touches for ``window_days``. ``max_touches``: the last so many of a journey.
     ``session_minutes``: touches of one channel that follow one another within it are one. ``exclude``: channels that
     leave all journeys. ``drop_last``: channels that leave the end of a journey. ``direct``: passed over by
     last_non_direct. ``reuse_touches``: a touch may serve several conversions. ``transform``: a path as it is,
@@ -71,6 +98,7 @@ class Attribution:
     ``censoring``: journeys younger than the window at ``as_of`` are no nulls (exclude), or count by the share of
     conversions that come within their age (weight), or are nulls (count). ``nulls``: Markov chains hold the journeys
     without conversion. ``positions``: weights of the custom model from first to last. ``max_order`` of markov_auto.
+    ``calibration``: lifts of channels in the estimates of another run.
     ``replicates``: bootstrap replicates of persons for the intervals.
     """
 
@@ -82,6 +110,7 @@ class Attribution:
     values: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
+    period: Literal["day", "week", "month"] | None = None
     where: tuple[Filter, ...] = ()
     channels: tuple[str, ...] = ()
     event_id: str | None = None
@@ -106,6 +135,7 @@ class Attribution:
     paths: Paths | None = None
     identity: Identity | None = None
     spend: Spend | None = None
+    calibration: tuple[Calibration, ...] = ()
     alpha: float = 0.05
     replicates: int = 100
     permutations: int = 1000
@@ -129,6 +159,7 @@ class Attribution:
         if not 0 < self.alpha < 1:
             raise ConfigError("bad_number", where="method.alpha", got=self.alpha, expected="a number between 0 and 1")
         self._check_positions()
+        self._check_tables()
         self.as_of_micros()
 
     def _check_positions(self) -> None:
@@ -138,6 +169,20 @@ class Attribution:
             raise ConfigError("bad_number", where="method.positions", got=list(self.positions), expected=expected)
         if self.collapse_repeats and self.transform not in ("none", "collapse"):
             raise ConfigError("bad_number", where="method.collapse_repeats", got=True, expected="transform: collapse")
+
+    def _check_tables(self) -> None:
+        if self.period is not None and "period" in self.segments:
+            choices = "other columns, or no method.period"
+            raise ConfigError("bad_choice", where="method.segments", got="'period'", choices=choices)
+        if self.spend is not None and self.spend.time is not None and self.period is None:
+            raise ConfigError("attribution_spend_time")
+        named = [(item.channel, item.outcome) for item in self.calibration]
+        for channel, outcome in named:
+            if named.count((channel, outcome)) > 1:
+                raise ConfigError("repeated_channel", where="method.calibration", name=channel)
+            if outcome not in self.outcomes:
+                where = f"method.calibration[{channel}].outcome"
+                raise ConfigError("bad_choice", where=where, got=outcome, choices=", ".join(self.outcomes))
 
     def as_of_micros(self) -> int | None:
         """``as_of`` in microseconds since 1970; a time without zone is UTC."""
