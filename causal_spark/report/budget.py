@@ -86,7 +86,7 @@ def _answers(phrases: Phrases, result: Result, judged: trust.Trust) -> tuple[Ans
 
 def _held(phrases: Phrases, plan: pd.DataFrame) -> list[str]:
     """One sentence for each channel at a bound, and for each that leaves what was ever spent."""
-    lines = []
+    lines: list[str] = []
     for _, row in plan.iterrows():
         name = clip(row["channel"], 60)
         if row["binding"] in ("lower", "upper"):

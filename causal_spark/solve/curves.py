@@ -21,6 +21,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "hill": ("a", "ec", "slope"),
 }
 LARGEST_CARRY = 0.95
+# From every start so far, and from there the best few to the end.
+ROUGH, ROUGH_STEPS, FINISHED = 1e-5, 60, 3
 
 
 @dataclass(frozen=True)
@@ -177,13 +179,14 @@ def fit(spend: ArrayLike, outcome: ArrayLike, family: str, carries: bool = False
         curve, carry = _curve(family, theta, carries)
         return np.asarray((response(family, carried(x, carry), curve.parameters) - y) / size)
 
-    best = None
-    for start in _starts(family, size, reach, carries):
-        found = optimize.least_squares(residuals, start, method="lm" if len(x) >= p else "trf", xtol=1e-14, ftol=1e-14,
-                                       gtol=1e-14, max_nfev=2000)  # fmt: skip
-        if np.isfinite(found.cost) and (best is None or found.cost < best.cost):
-            best = found
-    if best is None:
+    def descend(start: ArrayLike, tolerance: float, most: int) -> optimize.OptimizeResult:
+        return optimize.least_squares(residuals, start, method="lm", xtol=tolerance, ftol=tolerance, gtol=tolerance,
+                                      max_nfev=most)  # fmt: skip
+
+    tried = [descend(start, ROUGH, ROUGH_STEPS) for start in _starts(family, size, reach, carries)]
+    kept = sorted((found for found in tried if np.isfinite(found.cost)), key=lambda found: float(found.cost))[:FINISHED]
+    best = min((descend(found.x, 1e-14, 2000) for found in kept), key=lambda found: float(found.cost), default=None)
+    if best is None or not np.isfinite(best.cost):
         return None
     sse, dof = 2 * float(best.cost) * size**2, len(x) - p
     curve, carry = _curve(family, best.x, carries)

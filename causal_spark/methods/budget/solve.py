@@ -190,6 +190,12 @@ class _Report:
             if channel.fit is not None and not np.isfinite(channel.fit.vcov).all():
                 self.found.add("CURVE_UNCERTAIN", "warn", "history", channel.name)
 
+        without = {channel.name for channel in self.channels if channel.fit is None}
+        for shift in self.method.what_if:
+            if named := sorted(without & {shift.source, shift.target}):
+                self.found.add("NO_ANSWER", "warn", "history", ", ".join(named), source=shift.source,
+                               target=shift.target)  # fmt: skip
+
     def plan(self) -> list[dict[str, Any]]:
         """Spend now and planned, marginal and average return before and after, the bound that binds."""
         rows = []
