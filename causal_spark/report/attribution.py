@@ -31,7 +31,11 @@ from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
 REST = ("(unattributed)", "(baseline)")
+ENDS = ("(conversion)", "(null)")
 MOST = 15
+# Of many models those whose returns are drawn, as far as they were asked for.
+COMPARED = ("last", "markov_1", "shapley", "linear")
+TYPICAL = 0.995
 FOLDED = ("totals", "removal_effects", "stages", "orders", "agreement", "path_lengths", "lags")
 
 
@@ -45,11 +49,11 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
         _returns_section(phrases, result),
         _calibration_section(phrases, result),
         _paths_section(phrases, result),
-        trust.checks_section(phrases, result),
+        trust.checks_section(phrases, result, "s_checks_numbers"),
         _models_section(phrases, result),
         _tables_section(phrases, result),
         provenance.notes(phrases, result),
-        provenance.computed(phrases, result, facts),
+        provenance.computed(phrases, result, {**facts, "units": None}),
     ]
     return Page(
         title=clip(facts.get("title"), 120) or phrases("untitled"),
@@ -229,10 +233,12 @@ def _returns_figures(phrases: Phrases, result: Result) -> list[Figure]:
     frame = table_of(result, "returns")
     if not len(frame) or "roi" not in frame:
         return []
+    known = list(dict.fromkeys(frame["model"].astype(str)))
+    models = [*(name for name in COMPARED if name in known), *(name for name in known if name not in COMPARED)][:3]
     rows = []
     dear = frame.drop_duplicates("channel").sort_values(["cost", "channel"], ascending=[False, True])
     for channel in list(map(str, dear["channel"]))[:10]:
-        for _, row in frame[frame["channel"] == channel].head(3).iterrows():
+        for _, row in frame[(frame["channel"] == channel) & frame["model"].isin(models)].iterrows():
             value, low, high = (float(row[name]) for name in ("roi", "roi_low", "roi_high"))
             tone = "up" if low > 0 else "down" if high < 0 else ""
             rows.append(ForestRow(clip(channel, 40), _named(phrases, str(row["model"])), Mark(value, low, high, tone),
@@ -283,7 +289,8 @@ def _path_figures(phrases: Phrases, result: Result) -> list[Figure]:
         most = steps.groupby("origin")["count"].sum().sort_values(ascending=False)
         rows = list(map(str, most.index))[: draw.MAX_CELLS]
         targets = steps.groupby("target")["count"].sum().sort_values(ascending=False)
-        columns = list(map(str, targets.index))[: draw.MAX_CELLS]
+        ends = [name for name in ENDS if name in targets.index]
+        columns = [name for name in map(str, targets.index) if name not in ENDS][: draw.MAX_CELLS - len(ends)] + ends
         grid = steps.pivot_table(index="origin", columns="target", values="share", fill_value=0.0)
         shares = grid.reindex(index=rows, columns=columns, fill_value=0.0).to_numpy()
         svg = draw.heat(rows, columns, shares, name="transitions")
@@ -301,6 +308,8 @@ def _path_figures(phrases: Phrases, result: Result) -> list[Figure]:
     if len(lengths):
         total = lengths["conversions"] + lengths["nulls"]
         share = np.asarray(total / max(float(total.sum()), 1.0))
+        typical = np.cumsum(share) - share < TYPICAL
+        lengths, share = lengths[typical], share[typical]
         both: list[tuple[str, Sequence[float], dict[str, Sequence[float]]]] = [
             (phrases.plain("fig_lengths_share"), lengths["touches"].tolist(), {"share": share.tolist()}),
             (phrases.plain("fig_lengths_rate"), lengths["touches"].tolist(), {"rate": lengths["rate"].tolist()}),

@@ -23,9 +23,9 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
         _plan_section(phrases, result),
         _curves_section(phrases, result),
         _scenarios_section(phrases, result),
-        trust.checks_section(phrases, result),
+        trust.checks_section(phrases, result, "s_checks_numbers"),
         provenance.notes(phrases, result),
-        provenance.computed(phrases, result, facts),
+        provenance.computed(phrases, result, {**facts, "units": None}),
     ]
     return Page(
         title=clip(facts.get("title"), 120) or phrases("untitled"),
@@ -85,16 +85,13 @@ def _answers(phrases: Phrases, result: Result, judged: trust.Trust) -> tuple[Ans
 
 
 def _held(phrases: Phrases, plan: pd.DataFrame) -> list[str]:
-    """One sentence for each channel at a bound, and for each that leaves what was ever spent."""
+    """One sentence for each channel at a bound."""
     lines: list[str] = []
     for _, row in plan.iterrows():
         name = clip(row["channel"], 60)
         if row["binding"] in ("lower", "upper"):
             marginal = numbers.plain(row["marginal_planned"])
             lines.append(phrases(f"held_{row['binding']}", channel=name, marginal=marginal))
-        if trust.is_true(row.get("beyond_observed")):
-            lines.append(phrases("beyond_line", channel=name, least=numbers.plain(row["observed_low"]),
-                                 most=numbers.plain(row["observed_high"])))  # fmt: skip
     return lines
 
 

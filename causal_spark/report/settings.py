@@ -86,7 +86,7 @@ def _joined(phrases: Phrases, values: object) -> str:
 def _shares(phrases: Phrases, method: Mapping[str, Any]) -> str:
     shares = method.get("shares")
     if not isinstance(shares, Mapping) or not shares:
-        return phrases("shares_equal") if method else ""
+        return phrases("shares_equal") if "shares" in method else ""
     return phrases.listed(f"{clip(arm, 60)} {numbers.percent(numbers.as_float(s), 1)}" for arm, s in shares.items())
 
 

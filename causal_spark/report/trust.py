@@ -181,7 +181,7 @@ def _limit_text(row: Mapping[str, Any]) -> str:
     return f"p < {numbers.short(limit)}"
 
 
-def checks_section(phrases: Phrases, result: Result) -> Section | None:
-    """Every check, the worst first; absent if there were none."""
+def checks_section(phrases: Phrases, result: Result, title: str = "s_checks") -> Section | None:
+    """Every check, the worst first, under the sentence ``title``; absent if there were none."""
     shown = checks_table(phrases, result)
-    return Section(phrases("s_checks"), phrases("s_checks_lead"), (shown,)) if shown else None
+    return Section(phrases(title), phrases("s_checks_lead"), (shown,)) if shown else None
