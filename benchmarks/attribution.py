@@ -27,7 +27,7 @@ from benchmarks.journey_worker import Order
 LARGE = 5_000_000  # beyond, the script and the whole job run with the first number of channels only
 WARM = 200_000
 COUNTED = 1_000_000  # the packages and pandas get journeys of at most so many touches
-PACKAGE_TASKS = ("rules", "markov_1", "shapley")
+PACKAGE_TASKS = {"ChannelAttribution": ("rules", "markov_1")}  # of the others also their Shapley value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +82,11 @@ def _counted(arguments: argparse.Namespace, touches: int, channels: int, folder:
         yield touches, channels, Order(engine, str(folder), "", ("paths",))
     for peer in arguments.peers:
         if peer in journey_peers.PACKAGES:
-            yield touches, channels, Order(peer, str(folder), "", PACKAGE_TASKS)
+            yield (
+                touches,
+                channels,
+                Order(peer, str(folder), "", PACKAGE_TASKS.get(peer, ("rules", "markov_1", "shapley"))),
+            )
 
 
 def _process(arguments: argparse.Namespace, touches: int, channels: int, order: Order) -> list[Line]:

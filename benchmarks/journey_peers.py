@@ -40,7 +40,9 @@ def spark_script(spark: SparkSession, folder: Path) -> float:
     steps = F.sort_array(F.collect_list(F.struct("ts", "channel"))).alias("steps")
     listed = journeys.where((F.col("won") == 0) & near).groupBy("user_id", "journey")
     paths = listed.agg(steps, F.max(F.when(F.col("end").isNotNull(), 1).otherwise(0)).alias("won"))
-    named = paths.select(F.array_join(F.col("steps")["channel"], SEPARATOR).alias("path"), "won")
+    named = paths.select(
+        F.array_join(F.transform("steps", lambda step: step["channel"]), SEPARATOR).alias("path"), "won"
+    )
     counted = named.groupBy("path").agg(F.sum("won").alias("won"), F.sum(F.lit(1) - F.col("won")).alias("lost"))
     row = counted.agg(F.sum("won").alias("won"), F.count(F.lit(1)).alias("paths")).toArrow().to_pylist()[0]
     return float(row["won"])

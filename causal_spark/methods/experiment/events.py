@@ -9,7 +9,8 @@ from typing import Any
 from causal_spark.errors import ConfigError
 from causal_spark.methods.experiment import plan
 from causal_spark.methods.experiment.checks import Checks
-from causal_spark.methods.experiment.prepare import UnitTable, found_arms
+from causal_spark.methods.experiment.prepare import found_arms
+from causal_spark.methods.experiment.tables import UnitTable
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric, RatioOf
 from causal_spark.spark import gate, units
 from causal_spark.spark.columns import where
