@@ -255,7 +255,7 @@ def _table(estimates: pd.DataFrame) -> Table:
         table.add_column(name, justify="left" if name in ("outcome", "contrast", "term", "method") else "right")
     for values in estimates[estimates["segment"] == "all"].to_dict("records"):
         row = Estimate(**{str(name): value for name, value in values.items()})
-        percent = row.term == "lift"
+        percent = row.term.endswith("lift")
         interval = f"[{_number(row.conf_low, percent)}, {_number(row.conf_high, percent)}]"
         cells = [row.outcome, row.contrast, row.term, row.method, _number(row.estimate, percent), interval,
                  _p(row.p_value), _p(row.p_adjusted), f"{row.n:,.0f}" if row.n == row.n else "–"]  # fmt: skip

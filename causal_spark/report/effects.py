@@ -14,6 +14,8 @@ from causal_spark.results import Result
 
 EVERYONE = "all"
 UNITS = dict.fromkeys(("proportion", "conversion", "retention"), "points")  # metrics of 0 and 1
+# Methods that stand beside the effects on means, in sections of their own, and never in their place.
+BESIDE = ("quantile", "mann_whitney")
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,10 @@ def effects(result: Result, facts: Mapping[str, Any]) -> list[Effect]:
     """All effects in the order of ``estimates``; those of a run that is not trusted never count as moved."""
     groups: dict[tuple[str, str, str], dict[str, list[Change]]] = {}
     for row in records(result.estimates):
+        if row["method"] in BESIDE:
+            continue
         key = (str(row["outcome"]), str(row["segment"]), str(row["contrast"]))
-        groups.setdefault(key, {}).setdefault(str(row["term"]), []).append(_change(row))
+        groups.setdefault(key, {}).setdefault(str(row["term"]), []).append(change_of(row))
     known, alpha = metric_facts(result), alpha_of(result, facts)
     found = []
     for (outcome, segment, contrast), terms in groups.items():
@@ -125,7 +129,8 @@ def effects(result: Result, facts: Mapping[str, Any]) -> list[Effect]:
     return found
 
 
-def _change(row: Mapping[str, Any]) -> Change:
+def change_of(row: Mapping[str, Any]) -> Change:
+    """A row of ``estimates`` as numbers."""
     names = {"estimate": "estimate", "low": "conf_low", "high": "conf_high", "n": "n"}
     names |= {"p_value": "p_value", "p_adjusted": "p_adjusted"}
     values = {field: numbers.as_float(row[name]) for field, name in names.items()}

@@ -238,7 +238,8 @@ def metric_values(result: Result) -> dict[str, float]:
     for row in rows:
         several = methods[_cell(row)]
         method = str(row["method"])
-        beside = len(several) > 1 and "cuped" not in method
+        main = next((name for name in several if "cuped" in name), several[0])
+        beside = method != main
         term = str(row["term"])
         levels = [str(row["outcome"]), str(row["contrast"]), "" if term == "difference" else term]
         levels.append(method if beside else "")

@@ -159,17 +159,28 @@ def _thin(values: Array, mass: Array, most: int) -> tuple[Array, Array]:
     return total[kept] / weight[kept], weight[kept]
 
 
-def _at(h: Histogram, share: float) -> tuple[float, float]:
-    """Order statistic of rank ceil(share·n), within 1..n, and half the width of its cell."""
-    if h.n == 0:
-        return math.nan, math.nan
+def cell_at(h: Histogram, q: float) -> int:
+    """Number of the cell that holds the order statistic of rank ceil(q·n), of a histogram that is not empty."""
+    _check(q)
+    return int(h.cells[_place(h, q)[0]])
+
+
+def _place(h: Histogram, share: float) -> tuple[int, int]:
+    """Which cell holds the order statistic of rank ceil(share·n), within 1..n, and how many it is in that cell."""
     exact = share * h.n
     rank = min(max(math.ceil(exact - 1e-9 * max(1.0, abs(exact))), 1), h.n)
     total = np.cumsum(h.counts)
     place = int(np.searchsorted(total, rank))
+    return place, int(rank - (total[place] - h.counts[place]))
+
+
+def _at(h: Histogram, share: float) -> tuple[float, float]:
+    """Order statistic of rank ceil(share·n), within 1..n, and half the width of its cell."""
+    if h.n == 0:
+        return math.nan, math.nan
+    place, inside = _place(h, share)
     low, high = (float(edge[place]) for edge in h.edges)
-    inside = (rank - (total[place] - h.counts[place]) - 0.5) / h.counts[place]
-    return low + (high - low) * float(inside), (high - low) / 2
+    return low + (high - low) * float((inside - 0.5) / h.counts[place]), (high - low) / 2
 
 
 def _check(q: float) -> None:

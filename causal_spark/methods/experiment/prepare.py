@@ -33,7 +33,11 @@ def check_units(method: Experiment, frame: Frame, checks: Checks) -> UnitTable:
     require_filters(frame, method.where, "units")
     require_numbers(frame, numbers, "units")
     frame = where(frame, method.where)
-    rounded = {c.source for b in planned for c in b.columns if c.winsorize is not None or method.cluster}
+    exact = {b.metric.name for b in planned if b.metric.quantiles or b.metric.ranks}
+    rounded = {
+        c.source for b in planned for c in b.columns
+        if c.winsorize is not None or method.cluster or b.metric.name in exact
+    }  # fmt: skip
     found = gate.ranges(frame, [*dict.fromkeys(keys), *numbers], nan=rounded)
     checks.empty("units", found[""].n)
     checks.null_keys("units", found, method.unit, method.arm, method.cluster)

@@ -15,6 +15,7 @@ BINARY = ("proportion", "conversion", "retention")
 POSITIVE = "a whole number of 1 or more"
 LONGEST, FINEST = 3_660, 10**12  # days of a window; units of a fixed-point integer
 NON_NEGATIVE = ("count", "revenue", "proportion", "conversion", "retention")
+VALUED = ("mean", "revenue", "count")  # every unit has a value of its own
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Metric:
     ``nulls``: NULL means 0 (zero), or the unit leaves this metric (drop), or the job refuses (refuse).
     ``scale``: units of the fixed-point integers in which events and clusters are summed (1000000 = six decimals).
     ``days``: only events of days [from, to) since exposure, for units exposed at least that long.
-    ``role``: only success metrics are corrected for multiplicity.
+    ``role``: only success metrics are corrected for multiplicity. ``quantiles``: effects on these quantiles too.
+    ``ranks``: the Mann–Whitney test too.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Metric:
     denominator_where: tuple[Filter, ...] = ()
     days: tuple[int, ...] | None = None
     role: Literal["success", "guardrail", "diagnostic"] = "success"
+    quantiles: tuple[float, ...] = ()
+    ranks: bool = False
 
     def __post_init__(self) -> None:
         where = f"method.metrics[{self.name}]"
@@ -70,6 +74,16 @@ class Metric:
             raise ConfigError("bad_days", where=where, got=list(self.days))
         if self.kind == "retention" and self.days is None:
             raise ConfigError("bad_days", where=where, got="nothing")
+        self._check_values(where)
+
+    def _check_values(self, where: str) -> None:
+        """Quantiles and ranks are of the values of units, which 0/1 metrics and ratios do not have."""
+        for q in self.quantiles:
+            if not 0 < q < 1:
+                raise ConfigError("bad_quantile", got=q)
+        if (self.quantiles or self.ranks) and self.kind not in VALUED:
+            key = "quantiles" if self.quantiles else "ranks"
+            raise ConfigError("no_values", where=f"{where}.{key}", kind=self.kind, kinds=", ".join(VALUED))
 
     @property
     def binary(self) -> bool:
@@ -96,6 +110,8 @@ class Experiment:
     this long before it become covariates. ``by_day``: effects for each of so many days since exposure.
     ``as_of``: the end of the data (ISO time, UTC; default: the latest event). ``min_segment``: fewer units in an
     arm of a segment are suppressed. ``max_split``: share of units in several arms above which the job refuses.
+    ``exact_values``: histograms of at most so many possible values are exact; others keep ``histogram_bits`` binary
+    digits of a value after the first.
     """
 
     unit: str
@@ -125,6 +141,8 @@ class Experiment:
     srm_min_deviation: float = 0.01
     every_key: bool = False
     event_id: str | None = None
+    exact_values: int = 100_000
+    histogram_bits: int = 10
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -141,6 +159,13 @@ class Experiment:
             if number is not None and not 1 <= number <= most:
                 expected = "a whole number of 1 or more" + ("" if math.isinf(most) else f", at most {most}")
                 raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
+        for key, least, most in (("exact_values", 1, 1_000_000), ("histogram_bits", 4, 20)):
+            number = getattr(self, key)
+            if not least <= number <= most:
+                expected = f"a whole number from {least} to {most}"
+                raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
+        if self.cluster is not None and any(metric.ranks for metric in self.metrics):
+            raise ConfigError("ranks_of_clusters")
         if self.control in self.holdouts:
             raise ConfigError("control_is_holdout", control=self.control)
         if self.shares is not None:

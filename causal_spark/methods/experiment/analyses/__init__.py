@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from causal_spark.methods.experiment.analyses.found import Found
+from causal_spark.methods.experiment.analyses.quantiles import quantiles
+from causal_spark.methods.experiment.analyses.ranks import ranks
 from causal_spark.methods.experiment.estimates import Solver
 from causal_spark.results import Estimate
 
 Analysis = Callable[[Solver, Sequence[Estimate]], Found]
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES: tuple[Analysis, ...] = (
+    quantiles,
+    ranks,
+)

@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from causal_spark.methods.experiment.passes.given import Given
+from causal_spark.methods.experiment.passes.histograms import histograms
 
 Pass = Callable[[Given], Any]
-PASSES: Mapping[str, Pass] = {}
+PASSES: Mapping[str, Pass] = {
+    "histograms": histograms,
+}
 
 
 def further(given: Given) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""What stands beside the effects on means: effects on quantiles, and the same comparisons by further methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from causal_spark.report import numbers
+from causal_spark.report.cells import blocks, change_cell, p_cell
+from causal_spark.report.effects import BESIDE, NOTHING, Change, change_of, records, table_of
+from causal_spark.report.parts import Cell, Column, Section, Table, clip, table
+from causal_spark.report.phrases import Phrases
+from causal_spark.results import Result
+
+QUANTILE = "quantile"
+
+
+def quantiles_section(phrases: Phrases, result: Result) -> Section | None:
+    """Effects on quantiles, one line for each metric, comparison and quantile; the quantiles of each arm below."""
+    pairs: dict[tuple[str, str, str], dict[str, Change]] = {}
+    for row in records(result.estimates):
+        if row["method"] == QUANTILE:
+            name, _, term = str(row["term"]).partition(" ")
+            pairs.setdefault((str(row["outcome"]), str(row["contrast"]), name), {})[term] = change_of(row)
+    if not pairs:
+        return None
+    rows = []
+    for (outcome, contrast, name), changes in pairs.items():
+        absolute, relative = changes.get("difference", NOTHING), changes.get("lift", NOTHING)
+        cells = [change_cell(relative, "percent", phrases), change_cell(absolute, "number", phrases)]
+        metric = Cell(clip(outcome, 80), clip(contrast, 80), "strong")
+        rows.append([metric, Cell(name), *cells, p_cell(absolute.p_value), Cell(clip(absolute.note, 160))])
+    columns = [Column(phrases("c_metric")), Column(phrases("c_est_quantile"))]
+    columns += [Column(phrases("c_" + key), "right") for key in ("lift", "difference", "p")]
+    shown = table(phrases, [*columns, Column(phrases("c_est_remark"))], rows)
+    return Section(phrases("s_est_quantiles"), phrases("s_est_quantiles_lead"), blocks(shown, _arms(phrases, result)))
+
+
+def _arms(phrases: Phrases, result: Result) -> Table | None:
+    rows = []
+    for row in records(table_of(result, "quantiles")):
+        ends = (numbers.as_float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
+        names = [Cell(clip(row["outcome"], 80)), Cell(f"p{100 * numbers.as_float(row['quantile']):.10g}")]
+        shown = change_cell(Change(QUANTILE, *ends), "number", phrases)
+        rows.append([*names, Cell(clip(row["arm"], 80)), shown, Cell(numbers.count(row["n"]))])
+    columns = [Column(phrases("c_" + key)) for key in ("metric", "est_quantile", "arm")]
+    columns += [Column(phrases("c_" + key), "right") for key in ("est_value", "units")]
+    return table(phrases, columns, rows, phrases("fold_est_quantiles")) if rows else None
+
+
+def methods_section(phrases: Phrases, result: Result) -> Section | None:
+    """The same comparisons by ranks and by resampling."""
+    rows = [_method_row(phrases, row) for row in records(result.estimates) if row["method"] in BESIDE[1:]]
+    if not rows:
+        return None
+    columns = [Column(phrases("c_" + key)) for key in ("metric", "est_method", "est_what")]
+    columns += [Column(phrases("c_" + key), "right") for key in ("est_value", "p")]
+    shown = table(phrases, [*columns, Column(phrases("c_est_remark"))], rows)
+    return Section(phrases("s_est_methods"), phrases("s_est_methods_lead"), (shown,))
+
+
+def _method_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
+    change, term = change_of(row), str(row["term"])
+    quantile, _, kind = term.rpartition(" ")
+    what = f"{quantile} {phrases.plain('est_term_' + kind)}".strip()
+    metric = Cell(clip(row["outcome"], 80), clip(row["contrast"], 80), "strong")
+    method = Cell(clip(phrases.name("method", row["method"]), 80))
+    value = change_cell(change, "percent" if kind == "lift" else "number", phrases)
+    return [metric, method, Cell(clip(what, 80)), value, p_cell(change.p_value), Cell(clip(change.note, 160))]

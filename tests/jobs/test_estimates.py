@@ -1,0 +1,268 @@
+"""Quantiles, ranks, resampling, adjustment and Bayes through the job, against numpy and scipy on the same rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from causal_spark import job
+from causal_spark.errors import ConfigError
+from causal_spark.methods.experiment import Compressed, solve
+from causal_spark.results import Result
+
+ARMS = ("control", "blue")
+N = 4_000
+SCALE = 1_000_000
+
+
+def table(n: int = N) -> pd.DataFrame:
+    """Skewed spend with a covariate, whole orders, a 0/1 column, clicks and views, villages of some forty units."""
+    rng = np.random.default_rng(21)
+    arm = rng.choice(ARMS, n, p=[0.55, 0.45])
+    skill = rng.normal(size=n)
+    village = rng.integers(0, 100, n)
+    frame = pd.DataFrame({"user": np.arange(n), "arm": arm, "village": [f"v{i}" for i in village]})
+    home = rng.normal(size=100)[village]
+    frame["arm"] = frame["village"].map(lambda name: ARMS[int(name[1:]) % 2])
+    shift = 0.15 * (frame["arm"] == "blue")
+    frame["spend"] = np.round(np.exp(0.6 * skill + 0.5 * home + rng.normal(size=n) + shift), 6)
+    frame["refund"] = frame["spend"] - 3.0
+    frame["orders"] = rng.poisson(2 + shift.to_numpy() * 2)
+    frame["spend_pre"] = np.exp(0.6 * skill)
+    frame["age"] = rng.integers(18, 70, n)
+    frame["converted"] = (rng.random(n) < 0.3 + shift / 3).astype(int)
+    frame["views"] = rng.poisson(5, n) + 1
+    frame["clicks"] = rng.binomial(frame["views"], 0.3)
+    frame["country"] = rng.choice(["CN", "DE", "US"], n, p=[0.5, 0.3, 0.2])
+    frame["spend"] += 0.4 * (frame["country"] == "DE")
+    return frame
+
+
+ROWS = table()
+
+
+def write(folder: Path, frame: pd.DataFrame, files: int = 1) -> Path:
+    folder.mkdir(parents=True)
+    for i in range(files):
+        part = pa.Table.from_pandas(frame.iloc[i::files], preserve_index=False)
+        pq.write_table(part, folder / f"{i}.parquet")
+    return folder
+
+
+def run(folder: Path, metrics: list[dict[str, Any]], frame: pd.DataFrame = ROWS, files: int = 1, **method: Any) -> Any:
+    units = write(folder / "units", frame, files)
+    config = {
+        "job": "experiment", "input": {"units": {"table": str(units)}},
+        "method": {"unit": "user", "arm": "arm", "control": "control", "metrics": metrics,
+                   "shares": {"control": 0.5, "blue": 0.5}, **method},
+        "output": {"path": str(folder / "run")}, "tracking": {"enabled": False},
+    }  # fmt: skip
+    return job.run(config, "experiment")
+
+
+def row(result: Result, outcome: str, term: str, method: str) -> pd.Series:
+    found = result.estimates
+    mine = (found["outcome"] == outcome) & (found["term"] == term) & (found["method"] == method)
+    (one,) = [each for _, each in found[mine & (found["segment"] == "all")].iterrows()]
+    return one
+
+
+def values(column: str, arm: str) -> np.ndarray:
+    return ROWS[ROWS["arm"] == arm][column].to_numpy(float)
+
+
+# quantiles and ranks --------------------------------------------------------------------------------------------------
+
+VALUES = [
+    {"name": "spend", "kind": "revenue", "value": "spend", "quantiles": [0.5, 0.9], "ranks": True, "winsorize": 0.95},
+    {"name": "refund", "kind": "mean", "value": "refund", "quantiles": [0.25]},
+    {"name": "orders", "kind": "count", "value": "orders", "quantiles": [0.75], "ranks": True},
+]
+
+
+@pytest.fixture(scope="module")
+def exact(spark, tmp_path_factory) -> Any:
+    return run(tmp_path_factory.mktemp("exact"), VALUES)
+
+
+def order_statistic(sorted_values: np.ndarray, share: float) -> float:
+    rank = min(max(math.ceil(share * len(sorted_values) - 1e-9), 1), len(sorted_values))
+    return float(sorted_values[rank - 1])
+
+
+@pytest.mark.parametrize(("outcome", "q"), [("spend", 0.5), ("spend", 0.9), ("refund", 0.25), ("orders", 0.75)])
+def test_quantiles_are_order_statistics_with_their_bounds(exact, outcome, q) -> None:
+    """Woodruff by hand: bounds at q ± 1.96·√(q(1 - q)/n), standard error their distance over 2·1.96."""
+    z, estimate, variance = stats.norm.isf(0.025), {}, {}
+    for arm in ARMS:
+        x = np.sort(values(outcome, arm))
+        half = z * math.sqrt(q * (1 - q) / len(x))
+        estimate[arm] = order_statistic(x, q)
+        variance[arm] = ((order_statistic(x, q + half) - order_statistic(x, q - half)) / (2 * z)) ** 2
+        assert estimate[arm] == np.quantile(x, q, method="inverted_cdf")
+    found = row(exact.result, outcome, f"p{100 * q:g} difference", "quantile")
+    gap = estimate["blue"] - estimate["control"]
+    assert found.estimate == pytest.approx(gap, rel=1e-12, abs=1e-12)
+    error = math.sqrt(sum(variance.values()))
+    if error:
+        assert found.std_error == pytest.approx(error, rel=1e-9)
+        assert found.conf_high == pytest.approx(gap + z * error, rel=1e-9)
+        assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(gap / error)), rel=1e-9)
+    assert (found.estimand, found.n, math.isnan(found.p_adjusted)) == ("QTE", N, True)
+    lift = row(exact.result, outcome, f"p{100 * q:g} lift", "quantile")
+    assert lift.estimate == pytest.approx(estimate["blue"] / estimate["control"] - 1, rel=1e-12)
+
+
+def test_ranks_are_those_of_scipy(exact) -> None:
+    for outcome in ("spend", "orders"):
+        t, c = (values(outcome, arm) for arm in ("blue", "control"))
+        wanted = stats.mannwhitneyu(t, c, use_continuity=False, method="asymptotic")
+        found = row(exact.result, outcome, "superiority", "mann_whitney")
+        assert found.estimate == pytest.approx(wanted.statistic / len(t) / len(c), rel=1e-12)
+        assert found.p_value == pytest.approx(wanted.pvalue, rel=1e-9)
+        assert found.conf_low < found.estimate < found.conf_high
+
+
+def test_the_effects_on_means_are_as_without(exact) -> None:
+    """Further rows are no part of the correction, and the report shows them in sections of their own."""
+    found = exact.result.estimates
+    assert found[found["method"].isin(["quantile", "mann_whitney"])]["p_adjusted"].isna().all()
+    assert row(exact.result, "refund", "difference", "welch").p_adjusted > 0
+    text = (Path(exact.manifest["path"]) / "report.html").read_text()
+    assert "Effects on quantiles" in text
+    assert "Mann–Whitney test" in text
+
+
+@pytest.mark.parametrize("files", [2, 7])
+def test_files_change_no_quantile(spark, exact, tmp_path, files) -> None:
+    again = run(tmp_path, VALUES, ROWS.sample(frac=1, random_state=files), files)
+    assert_equal(again.result, exact.result, ["quantile", "mann_whitney"])
+
+
+def assert_equal(found: Result, wanted: Result, methods: list[str], rtol: float = 0.0) -> None:
+    keys = ["outcome", "segment", "contrast", "term", "method"]
+    left, right = (
+        frame[frame["method"].isin(methods)].sort_values(keys).reset_index(drop=True)
+        for frame in (found.estimates, wanted.estimates)
+    )
+    assert len(left)
+    pd.testing.assert_frame_equal(left[[*keys, "note"]], right[[*keys, "note"]])
+    for name in ("estimate", "std_error", "p_value", "conf_low", "conf_high", "n"):
+        np.testing.assert_allclose(left[name], right[name], rtol=rtol, atol=0, equal_nan=True, err_msg=name)
+
+
+def test_resolve_needs_no_table(exact) -> None:
+    text = (Path(exact.manifest["path"]) / "statistics.json").read_text()
+    method = job.validate(
+        {"job": "experiment", "input": {"units": {"table": "none"}}, "method": exact.manifest["method"],
+         "output": {"path": "none-run"}}, "experiment"
+    ).method  # fmt: skip
+    assert_equal(solve(method, Compressed.from_json(text)), exact.result, ["quantile", "mann_whitney"])
+
+
+def test_a_coarse_histogram_states_its_resolution(spark, exact, tmp_path) -> None:
+    """Cells narrower than 2⁻⁸ of the value: both quantiles lie in one, and the test of ranks hardly moves."""
+    coarse = run(tmp_path, VALUES[:2], exact_values=100, histogram_bits=8)
+    sizes = coarse.result.diagnostics["quantiles"]
+    assert (sizes["resolution"] > 0).all()
+    assert (sizes["resolution"] <= sizes["estimate"].abs() * 2.0**-9 + 1e-6).all()
+    fine = exact.result.diagnostics["quantiles"]
+    both = sizes.merge(fine, on=["outcome", "arm", "quantile"])
+    assert ((both["estimate_x"] - both["estimate_y"]).abs() <= 2 * both["resolution_x"] + 1e-9).all()
+    assert "±" in row(coarse.result, "spend", "p50 difference", "quantile").note
+    found, wanted = (row(r.result, "spend", "superiority", "mann_whitney") for r in (coarse, exact))
+    assert found.estimate == pytest.approx(wanted.estimate, abs=1e-4)
+    assert "±" in found.note
+
+
+def test_cells_are_those_of_numpy(spark, exact, tmp_path) -> None:
+    """The engine's shifts and numpy's give one histogram, negative values too: D9's exactness, at 8 bits."""
+    from causal_spark.statistics.histogram import Histogram
+
+    coarse = run(tmp_path, VALUES[1:2], exact_values=100, histogram_bits=8)
+    text = (Path(coarse.manifest["path"]) / "statistics.json").read_text()
+    for arm, data in json.loads(text)["more"]["histograms"]["refund"]["arms"].items():
+        wanted = Histogram.from_integers(np.round(values("refund", arm) * SCALE).astype(np.int64), 8, SCALE)
+        assert data == wanted.to_dict()
+
+
+def test_clusters_widen_a_quantile(spark, exact, tmp_path) -> None:
+    """D8: the variance of the share below is that over villages, so the clustered error is the larger one."""
+    found = run(tmp_path, [{**VALUES[0], "ranks": False}], cluster="village")
+    arms = found.result.diagnostics["quantiles"].set_index(["outcome", "arm", "quantile"])
+    z = stats.norm.isf(0.025)
+    for arm in ARMS:
+        x = np.sort(values("spend", arm))
+        median = order_statistic(x, 0.5)
+        mine = ROWS[ROWS["arm"] == arm]
+        villages = mine.assign(below=mine["spend"] <= median).groupby("village")
+        sums = villages.agg(b=("below", "sum"), n=("below", "size"))
+        share = sums["b"].sum() / sums["n"].sum()
+        residual = (sums["b"] - share * sums["n"]) / sums["n"].mean()
+        half = z * math.sqrt(residual.var(ddof=1) / len(sums))
+        error = (order_statistic(x, 0.5 + half) - order_statistic(x, 0.5 - half)) / (2 * z)
+        assert arms.loc[("spend", arm, 0.5)].std_error == pytest.approx(error, rel=1e-9)
+    wide, narrow = (row(r.result, "spend", "p50 difference", "quantile") for r in (found, exact))
+    assert wide.estimate == narrow.estimate
+    assert wide.std_error > 1.5 * narrow.std_error
+
+
+def test_a_quantile_of_too_few_units_says_how_many_it_needs(spark, tmp_path) -> None:
+    """p99 needs 381 units; a metric that is the same for all has no test of its quantile."""
+    few = ROWS.head(600).assign(same=1)
+    metrics = [
+        {"name": "spend", "kind": "mean", "value": "spend", "quantiles": [0.99, 0.5]},
+        {"name": "same", "kind": "count", "value": "same", "quantiles": [0.5]},
+    ]
+    result = run(tmp_path, metrics, few, shares=None).result
+    found = row(result, "spend", "p99 difference", "quantile")
+    assert math.isnan(found.estimate)
+    assert "at least 381" in found.note
+    assert row(result, "spend", "p50 difference", "quantile").std_error > 0
+    tied = row(result, "same", "p50 difference", "quantile")
+    assert (tied.estimate, math.isnan(tied.p_value)) == (0.0, True)
+    assert "all equal" in tied.note
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"quantiles": [1.0]}, "between 0 and 1"),
+        ({"quantiles": [0.5, -0.1]}, "between 0 and 1"),
+        ({"quantiles": [0.5], "kind": "proportion"}, "no values of units"),
+        ({"ranks": True, "kind": "conversion"}, "no values of units"),
+    ],
+)
+def test_metrics_that_cannot_have_quantiles(change, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        validated({"name": "m", "kind": "mean", "value": "spend", **change})
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ({"histogram_bits": 3}, "from 4 to 20"),
+        ({"exact_values": 0}, "from 1 to"),
+        ({"cluster": "village"}, "independent"),
+    ],
+)
+def test_settings_of_histograms(method, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        validated({"name": "m", "kind": "mean", "value": "spend", "ranks": True}, **method)
+
+
+def validated(metric: dict[str, Any], **method: Any) -> Any:
+    data = {
+        "job": "experiment", "input": {"units": {"table": "units"}}, "output": {"path": "run"},
+        "method": {"unit": "user", "arm": "arm", "control": "control", "metrics": [metric], **method},
+    }  # fmt: skip
+    return job.validate(data, "experiment").method
