@@ -37,6 +37,7 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
         evidence.cuped_section(phrases, result, main),
         further.quantiles_section(phrases, result),
         further.methods_section(phrases, result),
+        further.bayes_section(phrases, result),
         evidence.segments_section(phrases, result, facts, every, drawn),
         evidence.days_section(phrases, result, drawn),
         evidence.pre_section(phrases, result, drawn),

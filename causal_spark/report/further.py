@@ -7,7 +7,7 @@ from typing import Any
 
 from causal_spark.report import numbers
 from causal_spark.report.cells import blocks, change_cell, p_cell
-from causal_spark.report.effects import BESIDE, NOTHING, Change, change_of, records, table_of
+from causal_spark.report.effects import BESIDE, EVERYONE, NOTHING, Change, change_of, records, table_of
 from causal_spark.report.parts import Cell, Column, Section, Table, clip, table
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
@@ -67,3 +67,28 @@ def _method_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
     method = Cell(clip(phrases.name("method", row["method"]), 80))
     value = change_cell(change, "percent" if kind == "lift" else "number", phrases)
     return [metric, method, Cell(clip(what, 80)), value, p_cell(change.p_value), Cell(clip(change.note, 160))]
+
+
+def bayes_section(phrases: Phrases, result: Result) -> Section | None:
+    """The chance that the treatment is better, and what a wrong choice would cost, for everyone."""
+    rows = [row for row in records(table_of(result, "bayes")) if str(row["segment"]) == EVERYONE]
+    lines = [_bayes_row(phrases, row) for row in rows]
+    if not lines:
+        return None
+    columns = [Column(phrases("c_metric")), Column(phrases("c_est_what"))]
+    columns += [Column(phrases("c_est_" + key), "right") for key in ("win", "value", "loss")]
+    return Section(phrases("s_est_bayes"), phrases("s_est_bayes_lead"), (table(phrases, columns, lines),))
+
+
+def _bayes_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
+    term, unit = str(row["term"]), "percent" if row["term"] == "lift" else "number"
+    ends = (numbers.as_float(row[name]) for name in ("mean", "cred_low", "cred_high"))
+    show = numbers.FORMATTERS[unit]
+    losses = (show(row[name], None, False) for name in ("loss_treatment", "loss_control"))
+    return [
+        Cell(clip(row["outcome"], 80), clip(row["contrast"], 80), "strong"),
+        Cell(phrases.plain("est_term_" + term), clip(phrases.name("est_prior", row["method"]), 80)),
+        Cell(numbers.percent(row["p_win"], 1)),
+        change_cell(Change("bayes", *ends), unit, phrases),
+        Cell(" / ".join(losses)),
+    ]

@@ -266,3 +266,70 @@ def validated(metric: dict[str, Any], **method: Any) -> Any:
         "method": {"unit": "user", "arm": "arm", "control": "control", "metrics": [metric], **method},
     }  # fmt: skip
     return job.validate(data, "experiment").method
+
+
+# Bayes ----------------------------------------------------------------------------------------------------------------
+
+
+def hundreds() -> pd.DataFrame:
+    """R12: 49 of 100 and 51 of 100."""
+    arm = np.repeat(ARMS, 100)
+    ones = np.concatenate([np.arange(100) < 49, np.arange(100) < 51]).astype(int)
+    return pd.DataFrame({"user": np.arange(200), "arm": arm, "converted": ones})
+
+
+SHARE = [{"name": "converted", "kind": "proportion", "value": "converted"}]
+
+
+@pytest.fixture(scope="module")
+def flat(spark, tmp_path_factory) -> Any:
+    return run(tmp_path_factory.mktemp("flat"), SHARE, hundreds(), bayes={})
+
+
+def posterior(result: Result, term: str, method: str = "normal") -> pd.Series:
+    found = result.diagnostics["bayes"]
+    return found[(found["term"] == term) & (found["method"] == method)].iloc[0]
+
+
+def test_r12_flat_prior_through_the_job(flat) -> None:
+    """49/100 against 51/100: lift .04082, sd .14725, P(win) .60918, to the digits printed."""
+    found = posterior(flat.result, "lift")
+    assert (round(found["mean"], 5), round(found["std_dev"], 5), round(found["p_win"], 5)) == (
+        0.04082,
+        0.14725,
+        0.60918,
+    )
+    beta = posterior(flat.result, "difference", "beta_binomial")
+    draws = np.random.default_rng(1).beta([52, 50], [50, 52], (400_000, 2))
+    gap = draws[:, 0] - draws[:, 1]
+    assert beta["p_win"] == pytest.approx((gap > 0).mean(), abs=4 * 0.5 / math.sqrt(400_000))
+    assert beta["cred_low"] == pytest.approx(np.quantile(gap, 0.025), abs=0.002)
+    assert beta["loss_control"] == pytest.approx(np.maximum(gap, 0).mean(), rel=0.01)
+
+
+def test_d7_the_prior_of_the_lift_moves_with_the_scale(flat, tmp_path) -> None:
+    """On the difference it is multiplied by the control mean .49; solved again without a table."""
+    again = job.resolve(
+        flat.manifest["path"], {"bayes": {"prior_sd": 0.1, "prior_mean": 0.02}}, str(tmp_path / "again")
+    )
+    error = row(flat.result, "converted", "difference", "z").std_error
+    prior, share = 0.1 * 0.49, (0.1 * 0.49) ** 2 / ((0.1 * 0.49) ** 2 + error**2)
+    found = posterior(again.result, "difference")
+    assert found["mean"] == pytest.approx(share * 0.02 + (1 - share) * 0.02 * 0.49, rel=1e-12)
+    assert found["std_dev"] == pytest.approx(math.sqrt(share) * error, rel=1e-12)
+    assert found["std_dev"] < prior
+    assert "In terms of chances" in (tmp_path / "again" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("bayes", "words"),
+    [
+        ({"prior_sd": 0.0}, "prior_sd"),
+        ({"beta": [1.0]}, "two numbers above 0"),
+        ({"beta": [0.0, 1.0]}, "two numbers above 0"),
+        ({"prior_mean": math.inf}, "prior_mean"),
+    ],
+)
+def test_priors_that_cannot_be(bayes, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        validated(SHARE[0], bayes=bayes)

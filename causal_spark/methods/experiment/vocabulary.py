@@ -9,6 +9,7 @@ from typing import Literal
 
 from causal_spark.config import Filter, utc_micros
 from causal_spark.errors import ConfigError
+from causal_spark.methods.experiment.settings import Bayes
 
 Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", "retention"]
 BINARY = ("proportion", "conversion", "retention")
@@ -111,7 +112,7 @@ class Experiment:
     ``as_of``: the end of the data (ISO time, UTC; default: the latest event). ``min_segment``: fewer units in an
     arm of a segment are suppressed. ``max_split``: share of units in several arms above which the job refuses.
     ``exact_values``: histograms of at most so many possible values are exact; others keep ``histogram_bits`` binary
-    digits of a value after the first.
+    digits of a value after the first. ``bayes``: priors, for P(win), expected losses and credible intervals.
     """
 
     unit: str
@@ -143,6 +144,7 @@ class Experiment:
     event_id: str | None = None
     exact_values: int = 100_000
     histogram_bits: int = 10
+    bayes: Bayes | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from causal_spark.methods.experiment.analyses.bayes import bayes
 from causal_spark.methods.experiment.analyses.found import Found
 from causal_spark.methods.experiment.analyses.quantiles import quantiles
 from causal_spark.methods.experiment.analyses.ranks import ranks
@@ -18,4 +19,5 @@ Analysis = Callable[[Solver, Sequence[Estimate]], Found]
 ANALYSES: tuple[Analysis, ...] = (
     quantiles,
     ranks,
+    bayes,
 )
