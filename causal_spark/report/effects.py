@@ -15,7 +15,7 @@ from causal_spark.results import Result
 EVERYONE = "all"
 UNITS = dict.fromkeys(("proportion", "conversion", "retention"), "points")  # metrics of 0 and 1
 # Methods that stand beside the effects on means, in sections of their own, and never in their place.
-BESIDE = ("quantile", "mann_whitney")
+BESIDE = ("quantile", "mann_whitney", "bootstrap", "jackknife")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from causal_spark import config, job
-from causal_spark.methods.experiment import RESOLVABLE, Bayes, Experiment, Metric
+from causal_spark.methods.experiment import RESOLVABLE, Experiment, Metric
+from causal_spark.methods.experiment.settings import Bayes, Bootstrap
 from causal_spark.simulate import ShopDesign, truth
 from causal_spark.words import catalogue
 from tests.run import ROOT
@@ -21,10 +22,9 @@ from tests.run import ROOT
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"])
 METHOD_PAGES = [ROOT / "docs" / "experiment.md", ROOT / "docs" / "experiment.zh.md"]
 PAIRS = [(ROOT / "README.md", ROOT / "README.zh.md"), (METHOD_PAGES[0], METHOD_PAGES[1])]
-CLASSES = {
-    cls.__name__: cls
-    for cls in (Experiment, Metric, Bayes, config.Filter, config.Source, config.Output, config.Tracking, config.Report)
-}
+KEYED = (Experiment, Metric, Bayes, Bootstrap)
+TEXTS = (config.Filter, config.Source, config.Output, config.Tracking, config.Report)
+CLASSES = {cls.__name__: cls for cls in (*KEYED, *TEXTS)}
 REQUIRED = {"required", "必填"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 

@@ -1,7 +1,6 @@
 """A/B experiments: can I trust this experiment, what moved, by how much, how sure are we."""
 
 from causal_spark.methods.experiment.compressed import Compressed
-from causal_spark.methods.experiment.settings import Bayes
 from causal_spark.methods.experiment.solve import solve
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric, RatioOf
 
@@ -12,4 +11,15 @@ INPUTS = (("units",), ("exposures", "events"))
 RESOLVABLE = ("alpha", "alternative", "correction", "contrasts", "lift", "theta", "cluster_correction",
               "srm_alpha", "srm_min_deviation", "bayes")  # fmt: skip
 
-__all__ = ["INPUTS", "METHOD", "RESOLVABLE", "Bayes", "Compressed", "Experiment", "Metric", "RatioOf", "solve"]
+__all__ = [
+    "INPUTS",
+    "METHOD",
+    "RESOLVABLE",
+    "Bayes",
+    "Bootstrap",
+    "Compressed",
+    "Experiment",
+    "Metric",
+    "RatioOf",
+    "solve",
+]

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from causal_spark.config import Filter, utc_micros
+from causal_spark.config import Filter, nearest, utc_micros
 from causal_spark.errors import ConfigError
-from causal_spark.methods.experiment.settings import Bayes
+from causal_spark.methods.experiment.settings import Bayes, Bootstrap
 
 Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", "retention"]
 BINARY = ("proportion", "conversion", "retention")
@@ -113,6 +113,7 @@ class Experiment:
     arm of a segment are suppressed. ``max_split``: share of units in several arms above which the job refuses.
     ``exact_values``: histograms of at most so many possible values are exact; others keep ``histogram_bits`` binary
     digits of a value after the first. ``bayes``: priors, for P(win), expected losses and credible intervals.
+    ``bootstrap``: standard errors by resampling beside the others.
     """
 
     unit: str
@@ -145,6 +146,7 @@ class Experiment:
     exact_values: int = 100_000
     histogram_bits: int = 10
     bayes: Bayes | None = None
+    bootstrap: Bootstrap | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -168,6 +170,10 @@ class Experiment:
                 raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
         if self.cluster is not None and any(metric.ranks for metric in self.metrics):
             raise ConfigError("ranks_of_clusters")
+        for name in self.bootstrap.metrics if self.bootstrap is not None else ():
+            if name not in (metric.name for metric in self.metrics):
+                hint = nearest(name, [metric.name for metric in self.metrics])
+                raise ConfigError("unknown_metric", where="method.bootstrap.metrics", name=name, hint=hint)
         if self.control in self.holdouts:
             raise ConfigError("control_is_holdout", control=self.control)
         if self.shares is not None:

@@ -12,6 +12,7 @@ from causal_spark.methods.experiment.analyses.bayes import bayes
 from causal_spark.methods.experiment.analyses.found import Found
 from causal_spark.methods.experiment.analyses.quantiles import quantiles
 from causal_spark.methods.experiment.analyses.ranks import ranks
+from causal_spark.methods.experiment.analyses.resampling import resampling
 from causal_spark.methods.experiment.estimates import Solver
 from causal_spark.results import Estimate
 
@@ -19,5 +20,6 @@ Analysis = Callable[[Solver, Sequence[Estimate]], Found]
 ANALYSES: tuple[Analysis, ...] = (
     quantiles,
     ranks,
+    resampling,
     bayes,
 )

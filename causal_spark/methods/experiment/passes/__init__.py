@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from causal_spark.methods.experiment.passes.buckets import buckets
 from causal_spark.methods.experiment.passes.given import Given
 from causal_spark.methods.experiment.passes.histograms import histograms
 
 Pass = Callable[[Given], Any]
 PASSES: Mapping[str, Pass] = {
     "histograms": histograms,
+    "buckets": buckets,
 }
 
 

@@ -1,0 +1,53 @@
+"""Sums by group and bucket; a bucket holds whole units, or clusters of units, by the hash of their key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import and_
+
+import numpy as np
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from causal_spark.spark.blocks import hashed, joined
+from causal_spark.spark.tables import col
+from causal_spark.statistics.moments import Array
+
+
+@dataclass(frozen=True)
+class BucketSum:
+    """Σ (``column`` - ``centre``), without a column the count, over rows in which all of ``complete`` are there."""
+
+    column: str | None
+    complete: tuple[str, ...] = ()
+    centre: float = 0.0
+
+    def over(self, short: dict[str, str]) -> Column:
+        """The sum on columns of ``short`` names."""
+        value = F.lit(1.0) if self.column is None else F.col(short[self.column]) - F.lit(self.centre)
+        there = [F.col(short[name]).isNotNull() for name in self.complete]
+        return F.coalesce(F.sum(F.when(joined(there, and_), value) if there else value), F.lit(0.0))
+
+
+def bucket_sums(
+    frame: DataFrame, group: str, key: str, buckets: int, salt: str, sums: Sequence[BucketSum]
+) -> dict[str, Array]:
+    """For each group's label the sums by bucket, shape (``buckets``, len(sums)); a bucket without rows holds zeros.
+
+    bucket = hash of ``key`` modulo ``buckets``. One group-by.
+    """
+    names = dict.fromkeys(name for item in sums for name in (item.column, *item.complete) if name)
+    short = {name: f"c{i}" for i, name in enumerate(names)}
+    bucket = F.pmod(hashed(key, salt), F.lit(buckets)).cast("int")
+    numbers = [col(name).cast("double").alias(alias) for name, alias in short.items()]
+    rows = frame.select(col(group).cast("string").alias("g"), bucket.alias("b"), *numbers)
+    table = rows.groupBy("g", "b").agg(*(item.over(short).alias(f"s{i}") for i, item in enumerate(sums))).toArrow()
+    values = np.column_stack([np.asarray(table.column(f"s{i}"), float) for i in range(len(sums))])
+    labels, places = np.asarray(table.column("g"), object), np.asarray(table.column("b"), np.int64)
+    found = {}
+    for label in sorted(set(labels.tolist())):
+        mine = labels == label
+        found[label] = np.zeros((buckets, len(sums)))
+        found[label][places[mine]] = values[mine]
+    return found
