@@ -16,6 +16,8 @@ EVERYONE = "all"
 UNITS = dict.fromkeys(("proportion", "conversion", "retention"), "points")  # metrics of 0 and 1
 # Methods that stand beside the effects on means, in sections of their own, and never in their place.
 BESIDE = ("quantile", "mann_whitney", "bootstrap", "jackknife")
+# Methods of main rows that are adjusted by what was known before.
+ADJUSTED = ("cuped", "lin", "strata", "cuped_strata", "cupac")
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,11 @@ def change_of(row: Mapping[str, Any]) -> Change:
 
 
 def _main_and_twin(rows: list[Change]) -> tuple[Change, Change]:
-    """The primary row and its unadjusted twin: the primary is corrected, or says ``cuped``, or comes first."""
+    """The primary row and its unadjusted twin: the primary is corrected, or is adjusted, or comes first."""
     if len(rows) < 2:
         return (rows[0] if rows else NOTHING), NOTHING
     corrected = [row for row in rows if math.isfinite(row.p_adjusted)]
-    adjusted = [row for row in rows if "cuped" in row.method]
+    adjusted = [row for row in rows if row.method in ADJUSTED]
     main = (corrected or adjusted or rows)[0]
     return main, next(row for row in rows if row is not main)
 

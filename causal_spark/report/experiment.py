@@ -9,6 +9,7 @@ from causal_spark.report import evidence, further, numbers, provenance, settings
 from causal_spark.report.cells import blocks, change_cell, change_places, lift_places, p_cell, points_places, reading
 from causal_spark.report.drawings import every_figure
 from causal_spark.report.effects import (
+    ADJUSTED,
     EVERYONE,
     Effect,
     alpha_of,
@@ -124,7 +125,7 @@ def _effects_table(phrases: Phrases, result: Result, facts: Mapping[str, Any], m
 
 def _raw_note(phrases: Phrases, main: Sequence[Effect]) -> str:
     """That the means are as observed while some changes are adjusted."""
-    adjusted = list(dict.fromkeys(e.outcome for e in main if "cuped" in e.main.method and e.main.known))
+    adjusted = list(dict.fromkeys(e.outcome for e in main if e.main.method in ADJUSTED and e.main.known))
     if not adjusted:
         return ""
     if len(adjusted) == len({effect.outcome for effect in main}):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from causal_spark.report import numbers, settings
-from causal_spark.report.effects import metric_facts, records, table_of, unit_of
+from causal_spark.report.effects import ADJUSTED, metric_facts, records, table_of, unit_of
 from causal_spark.report.parts import Cell, Column, Lines, Section, Table, Terms, clip, table
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
@@ -83,9 +83,7 @@ def _nulls_table(phrases: Phrases, result: Result) -> Table | None:
 
 
 def _adjusted(result: Result) -> bool:
-    return (
-        bool(result.estimates["method"].astype(str).str.contains("cuped").any()) or len(table_of(result, "cuped")) > 0
-    )
+    return bool(result.estimates["method"].astype(str).isin(ADJUSTED).any()) or len(table_of(result, "cuped")) > 0
 
 
 def _assumptions(phrases: Phrases, result: Result) -> Section:

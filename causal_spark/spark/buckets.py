@@ -39,9 +39,8 @@ def bucket_sums(
     """
     names = dict.fromkeys(name for item in sums for name in (item.column, *item.complete) if name)
     short = {name: f"c{i}" for i, name in enumerate(names)}
-    bucket = F.pmod(hashed(key, salt), F.lit(buckets)).cast("int")
     numbers = [col(name).cast("double").alias(alias) for name, alias in short.items()]
-    rows = frame.select(col(group).cast("string").alias("g"), bucket.alias("b"), *numbers)
+    rows = frame.select(col(group).cast("string").alias("g"), _bucket(key, buckets, salt).alias("b"), *numbers)
     table = rows.groupBy("g", "b").agg(*(item.over(short).alias(f"s{i}") for i, item in enumerate(sums))).toArrow()
     values = np.column_stack([np.asarray(table.column(f"s{i}"), float) for i in range(len(sums))])
     labels, places = np.asarray(table.column("g"), object), np.asarray(table.column("b"), np.int64)
@@ -51,3 +50,12 @@ def bucket_sums(
         found[label] = np.zeros((buckets, len(sums)))
         found[label][places[mine]] = values[mine]
     return found
+
+
+def with_bucket(frame: DataFrame, key: str, buckets: int, salt: str, name: str) -> DataFrame:
+    """``frame`` with the bucket of each row, 0 to ``buckets`` - 1, as the column ``name``."""
+    return frame.withColumn(name, _bucket(key, buckets, salt))
+
+
+def _bucket(key: str, buckets: int, salt: str) -> Column:
+    return F.pmod(hashed(key, salt), F.lit(buckets)).cast("int")

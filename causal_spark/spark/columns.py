@@ -63,3 +63,8 @@ def prepare(frame: DataFrame, keys: Sequence[str], columns: Sequence[Prepared]) 
 def fixed_point(value: Column, scale: int) -> Column:
     """round(value · scale) as BIGINT: sums of it are the same for any order, partitioning and retry."""
     return F.round(value.cast("double") * F.lit(float(scale))).cast("bigint")
+
+
+def as_text(frame: DataFrame, name: str) -> DataFrame:
+    """``frame`` with the column ``name`` as text."""
+    return frame.withColumn(name, col(name).cast("string"))

@@ -21,6 +21,7 @@ from causal_spark.methods.experiment import Compressed, solve
 from causal_spark.results import Result
 from causal_spark.solve.assignment import salted
 from causal_spark.solve.bootstrap import poisson_weights
+from causal_spark.statistics.histogram import Histogram
 
 ARMS = ("control", "blue")
 N = 4_000
@@ -51,6 +52,23 @@ def table(n: int = N) -> pd.DataFrame:
 
 
 ROWS = table()
+
+
+EVERYWHERE = ("order_statistics", "ranks_are", "every_pass")
+
+
+def only_on_sail(engine: str) -> None:
+    if engine != "sail":
+        pytest.skip(
+            "a run of its own, where each stage costs a second; one run of every pass is compared on each engine"
+        )
+
+
+@pytest.fixture(autouse=True)
+def chosen(request, engine) -> None:
+    """On the slower engines only the tests named above, and those that run nothing."""
+    if "spark" in request.fixturenames and not any(word in request.function.__name__ for word in EVERYWHERE):
+        only_on_sail(engine)
 
 
 def write(folder: Path, frame: pd.DataFrame, files: int = 1) -> Path:
@@ -189,7 +207,6 @@ def test_a_coarse_histogram_states_its_resolution(spark, exact, tmp_path) -> Non
 
 def test_cells_are_those_of_numpy(spark, exact, tmp_path) -> None:
     """The engine's shifts and numpy's give one histogram, negative values too: D9's exactness, at 8 bits."""
-    from causal_spark.statistics.histogram import Histogram
 
     coarse = run(tmp_path, VALUES[1:2], exact_values=100, histogram_bits=8)
     text = (Path(coarse.manifest["path"]) / "statistics.json").read_text()
@@ -285,7 +302,8 @@ SHARE = [{"name": "converted", "kind": "proportion", "value": "converted"}]
 
 
 @pytest.fixture(scope="module")
-def flat(spark, tmp_path_factory) -> Any:
+def flat(spark, engine, tmp_path_factory) -> Any:
+    only_on_sail(engine)
     return run(tmp_path_factory.mktemp("flat"), SHARE, hundreds(), bayes={})
 
 
@@ -348,7 +366,8 @@ RESAMPLED = [
 
 
 @pytest.fixture(scope="module")
-def resampled(spark, tmp_path_factory) -> Any:
+def resampled(spark, engine, tmp_path_factory) -> Any:
+    only_on_sail(engine)
     folder = tmp_path_factory.mktemp("resampled")
     return run(folder, RESAMPLED, bootstrap={"replicates": 400, "buckets": 500})
 
@@ -433,3 +452,153 @@ def test_files_change_no_replicate(spark, resampled, tmp_path, files) -> None:
 def test_settings_of_the_bootstrap(asked, words) -> None:
     with pytest.raises(ConfigError, match=words):
         validated(SHARE[0], bootstrap=asked)
+
+
+# adjustment -----------------------------------------------------------------------------------------------------------
+
+ADJUSTED = [
+    {"name": "spend", "kind": "revenue", "value": "spend", "covariates": ["spend_pre", "age"]},
+    {"name": "gap", "kind": "mean", "value": "hole", "covariates": ["spend_pre"], "nulls": "drop"},
+    {"name": "ctr", "kind": "ratio", "numerator": "clicks", "denominator": "views",
+     "covariates": [{"numerator": "age", "denominator": "views"}]},
+]  # fmt: skip
+
+
+def holes() -> pd.DataFrame:
+    hole = ROWS["spend"].where(np.arange(N) % 7 > 0)
+    return ROWS.assign(hole=hole)
+
+
+@pytest.fixture(scope="module")
+def lin(spark, engine, tmp_path_factory) -> Any:
+    only_on_sail(engine)
+    return run(tmp_path_factory.mktemp("lin"), ADJUSTED, holes(), adjustment="lin", segments=["country"])
+
+
+def interacted(frame: pd.DataFrame, y: str, x: list[str]) -> Any:
+    """The fully interacted regression by statsmodels, covariates centred at the mean of both arms."""
+    import statsmodels.api as sm
+
+    whole = frame.dropna(subset=[y])
+    t, d = (whole["arm"] == "blue").to_numpy(float), (whole[x] - whole[x].mean()).to_numpy(float)
+    return sm.OLS(whole[y].to_numpy(), np.column_stack([np.ones(len(t)), t, d, d * t[:, None]]))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "y", "x"), [("spend", "spend", ["spend_pre", "age"]), ("gap", "hole", ["spend_pre"])]
+)
+@pytest.mark.parametrize("kind", ["HC2", "HC3"])
+def test_lin_is_the_interacted_regression(lin, tmp_path, outcome, y, x, kind) -> None:
+    result = (
+        lin.result if kind == "HC2" else job.resolve(lin.manifest["path"], {"hc": kind}, str(tmp_path / "r")).result
+    )
+    wanted = interacted(holes(), y, x).fit(cov_type=kind)
+    found = row(result, outcome, "difference", "lin")
+    assert found.estimate == pytest.approx(wanted.params[1], rel=1e-9)
+    assert found.std_error == pytest.approx(wanted.bse[1], rel=1e-8)
+
+
+def test_lin_leads_and_the_plain_row_follows(lin) -> None:
+    found = lin.result.estimates
+    spend = found[(found["outcome"] == "spend") & (found["segment"] == "all") & (found["term"] == "difference")]
+    assert spend["method"].tolist() == ["lin", "welch"]
+    assert spend["p_adjusted"].notna().tolist() == [True, False]
+    assert set(found[found["outcome"] == "ctr"]["method"]) == {"cuped", "delta"}
+    part = found[(found["segment"] == "country=DE") & (found["method"] == "lin") & (found["term"] == "difference")]
+    assert part["note"].str.contains("segments").all()
+    mine = ROWS[ROWS["country"] == "DE"]
+    wanted = interacted(mine, "spend", ["spend_pre", "age"]).fit()
+    assert part.set_index("outcome").loc["spend"].estimate == pytest.approx(wanted.params[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("files", [7])
+def test_files_change_no_adjustment(spark, lin, tmp_path, files) -> None:
+    shuffled = holes().sample(frac=1, random_state=files)
+    again = run(tmp_path, ADJUSTED, shuffled, files, adjustment="lin", segments=["country"])
+    assert_equal(again.result, lin.result, ["lin", "cuped"], rtol=1e-9)
+
+
+def test_post_stratification_by_hand(spark, tmp_path) -> None:
+    metrics = [{"name": "spend", "kind": "revenue", "value": "spend"}, {**ADJUSTED[0], "name": "lean"}, *SHARE]
+    result = run(tmp_path, metrics, strata="country").result
+    estimate, variance = {}, {}
+    share = ROWS["country"].value_counts(normalize=True)
+    for arm in ARMS:
+        parts = ROWS[ROWS["arm"] == arm].groupby("country")["spend"]
+        estimate[arm] = (share * parts.mean()).sum()
+        variance[arm] = (share**2 * parts.var(ddof=1) / parts.size()).sum()
+    found = row(result, "spend", "difference", "strata")
+    assert found.estimate == pytest.approx(estimate["blue"] - estimate["control"], rel=1e-9)
+    assert found.std_error == pytest.approx(math.sqrt(sum(variance.values())), rel=1e-9)
+    assert found.p_adjusted > 0
+    plain, both = row(result, "lean", "difference", "welch"), row(result, "lean", "difference", "cuped_strata")
+    assert found.std_error < row(result, "spend", "difference", "welch").std_error
+    assert both.std_error < plain.std_error
+    assert row(result, "converted", "lift", "strata").std_error > 0
+
+
+def test_cupac_by_hand(spark, tmp_path) -> None:
+    """Five folds by hash, least squares within arms on the other four, then the analysis of covariance."""
+    metrics = [{"name": "spend", "kind": "revenue", "value": "spend", "cupac": ["spend_pre", "age", "views"]}]
+    outcome = run(tmp_path, metrics)
+    fold = np.array([salted(str(user), "cupac") % 5 for user in ROWS["user"]])
+    x, y = ROWS[["spend_pre", "age", "views"]].to_numpy(float), ROWS["spend"].to_numpy()
+    blue = (ROWS["arm"] == "blue").to_numpy(float)
+    prediction = np.zeros(N)
+    for k in range(5):
+        train = fold != k
+        design = np.column_stack([1 - blue, blue, x])[train]
+        slope = np.linalg.lstsq(design, y[train], rcond=None)[0][2:]
+        prediction[~train] = y[train].mean() + (x[~train] - x[train].mean(axis=0)) @ slope
+    design = np.column_stack([1 - blue, blue, prediction])
+    wanted = np.linalg.lstsq(design, y, rcond=None)[0]
+    found = row(outcome.result, "spend", "difference", "cupac")
+    assert found.estimate == pytest.approx(wanted[1] - wanted[0], rel=1e-9)
+    assert found.std_error < row(outcome.result, "spend", "difference", "welch").std_error
+    assert outcome.result.diagnostics["cuped"]["variance_reduction"].iloc[0] > 0.02
+
+
+def test_strata_of_one_arm_are_merged(spark, tmp_path) -> None:
+    """A column that tells the arms apart leaves one stratum, so nothing is reweighted."""
+    result = run(tmp_path, [{"name": "spend", "kind": "mean", "value": "spend"}], strata="arm").result
+    found, plain = (row(result, "spend", "difference", method) for method in ("strata", "welch"))
+    assert (found.estimate, found.std_error) == pytest.approx((plain.estimate, plain.std_error), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("metric", "method", "words"),
+    [
+        ({}, {"adjustment": "lin", "cluster": "village"}, "method.cluster"),
+        ({}, {"adjustment": "lin", "strata": "country"}, "method.strata"),
+        ({}, {"strata": "country", "cluster": "village"}, "independent"),
+        ({"cupac": ["age"], "covariates": ["age"]}, {}, "covariates"),
+        ({"cupac": ["age"]}, {"strata": "country"}, "method.strata"),
+        ({"cupac": ["age"]}, {"cluster": "village"}, "method.cluster"),
+    ],
+)
+def test_adjustments_that_do_not_go_together(metric, method, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        validated({"name": "m", "kind": "mean", "value": "spend", **metric}, **method)
+
+
+def test_every_pass_on_this_engine(spark, tmp_path) -> None:
+    """One run with coarse histograms, buckets and leverage gives the numbers of numpy and statsmodels."""
+    metrics = [
+        {"name": "refund", "kind": "mean", "value": "refund", "quantiles": [0.5]},
+        {**ADJUSTED[0], "name": "lean"},
+    ]  # fmt: skip
+    asked = {"replicates": 100, "buckets": 200, "metrics": ["refund"]}
+    settings = {"exact_values": 100, "histogram_bits": 8}
+    outcome = run(tmp_path, metrics, adjustment="lin", bootstrap=asked, **settings)
+    kept = json.loads((Path(outcome.manifest["path"]) / "statistics.json").read_text())["more"]
+    again = []
+    for place, arm in enumerate(ARMS):
+        wanted = Histogram.from_integers(np.round(values("refund", arm) * SCALE).astype(np.int64), 8, SCALE)
+        assert kept["histograms"]["refund"]["arms"][arm] == wanted.to_dict()
+        sums = poisson_weights(np.arange(200), 100, 7 + place).T @ totals(["refund"], arm, 200)
+        again.append(sums[:, 1] / sums[:, 0])
+    found = row(outcome.result, "refund", "difference", "bootstrap")
+    assert found.std_error == pytest.approx((again[1] - again[0]).std(ddof=1), rel=1e-9)
+    wanted = interacted(ROWS, "spend", ["spend_pre", "age"]).fit(cov_type="HC2")
+    found = row(outcome.result, "lean", "difference", "lin")
+    assert (found.estimate, found.std_error) == pytest.approx((wanted.params[1], wanted.bse[1]), rel=1e-8)

@@ -9,7 +9,7 @@ METHOD = Experiment
 INPUTS = (("units",), ("exposures", "events"))
 # Fields that change the solution but not what is compressed.
 RESOLVABLE = ("alpha", "alternative", "correction", "contrasts", "lift", "theta", "cluster_correction",
-              "srm_alpha", "srm_min_deviation", "bayes")  # fmt: skip
+              "srm_alpha", "srm_min_deviation", "bayes", "hc")  # fmt: skip
 
 __all__ = [
     "INPUTS",

@@ -30,7 +30,7 @@ class Checks(Findings):
                 self.sign(table, source, column.low, metric)
                 if metric.binary and column.low is not None and (column.low < 0 or (column.high or 0) > 1):
                     self.add("NOT_BINARY", "stop", table, source, low=column.low, high=column.high)
-            for source in dict.fromkeys(c.source for c in block.columns):
+            for source in dict.fromkeys((*(c.source for c in block.columns), *block.metric.cupac)):
                 column = found[source]
                 if column.nans or math.inf in (abs(column.low or 0), abs(column.high or 0)):
                     self.add("NAN_INF", "stop", table, source, count=column.nans or math.nan)

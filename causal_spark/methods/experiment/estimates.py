@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from causal_spark.methods.experiment import plan, trust
+from causal_spark.methods.experiment import adjusted, plan, trust
+from causal_spark.methods.experiment.adjusted import Adjusted
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.vocabulary import Experiment
 from causal_spark.results import Estimate
 from causal_spark.solve.intervals import Test
 from causal_spark.solve.lifts import lift
-from causal_spark.solve.linear import Adjustment, cluster_factors, cuped
+from causal_spark.solve.linear import Adjustment, cluster_factors
 from causal_spark.solve.means import Values, difference, evaluate
 from causal_spark.solve.proportions import two_proportions
 from causal_spark.statistics import Moments
@@ -63,7 +64,7 @@ class Solver:
             note = say("note_suppressed", self.language, least=self.method.min_segment)
             return [row for contrast in self.contrasts() for row in self._empty(segment, block, contrast, note)]
         arms = self.cells.arms(segment, block.metric.name)
-        adjusted = self.adjustment(arms, block)
+        found = self.adjusted(segment, arms, block)
         rows = []
         for contrast in self.contrasts():
             missing = [a for a in (contrast.treatment, contrast.control) if a not in arms or arms[a].n < 2]
@@ -71,18 +72,21 @@ class Solver:
                 note = say("note_few_units", self.language, arms=", ".join(missing))
                 rows += self._empty(segment, block, contrast, note)
                 continue
-            if adjusted is not None:
-                rows += self._adjusted(segment, block, contrast, arms, adjusted)
-            rows += self._plain(segment, block, contrast, arms, twin=adjusted is not None)
+            if found is not None:
+                rows += self._adjusted(segment, block, contrast, arms, found)
+            rows += self._plain(segment, block, contrast, arms, twin=found is not None)
         return rows
 
     def adjustment(self, arms: Mapping[str, Moments], block: plan.Block) -> Adjustment | None:
-        if len(block.parts) < 2 or sum(part.n for part in arms.values()) < len(block.parts) + 2:
-            return None
-        return cuped(arms, block.forms(self.clustered), self.method.theta)
+        """CUPED on the metric's covariates."""
+        return adjusted.by_covariates(self.method, block, arms)
+
+    def adjusted(self, segment: str, arms: Mapping[str, Moments], block: plan.Block) -> Adjusted | None:
+        """The values that the main rows compare, if they are not the plain ones."""
+        return adjusted.adjusted(self.method, self.compressed, segment, block, arms, self.language)
 
     def _empty(self, segment: str, block: plan.Block, contrast: Contrast, note: str) -> list[Estimate]:
-        label = "cuped" if len(block.parts) > 1 else self.label(block)
+        label = adjusted.label(self.method, segment, block) or self.label(block)
         return [
             self.row(label, segment, block, contrast, term, None, math.nan, note) for term in ("difference", "lift")
         ]
@@ -134,14 +138,17 @@ class Solver:
         return [say("note_z_disagrees", self.language)]
 
     def _adjusted(self, segment: str, block: plan.Block, contrast: Contrast,
-                  arms: Mapping[str, Moments], adjusted: Adjustment) -> list[Estimate]:  # fmt: skip
-        t, c = adjusted.groups[contrast.treatment], adjusted.groups[contrast.control]
+                  arms: Mapping[str, Moments], found: Adjusted) -> list[Estimate]:  # fmt: skip
+        if contrast.treatment not in found.groups or contrast.control not in found.groups:
+            return self._empty(segment, block, contrast, found.note)
+        t, c = found.groups[contrast.treatment], found.groups[contrast.control]
         n = self.units(block, arms, contrast)
         absolute, relative = self._means(t, c, n)
         form = block.forms(self.clustered)[:1]
         raw = evaluate(arms[contrast.treatment], form).value[0] - evaluate(arms[contrast.control], form).value[0]
         notes = [say("note_sign_flip", self.language)] if raw * absolute.estimate < 0 else []
-        return self.pair("cuped", segment, block, contrast, absolute, relative, n, notes)
+        notes += [found.note] if found.note else []
+        return self.pair(found.label, segment, block, contrast, absolute, relative, n, notes)
 
     def units(self, block: plan.Block, arms: Mapping[str, Moments], contrast: Contrast) -> float:
         """Units in the two arms; of clusters the sum of their sizes."""
@@ -211,17 +218,17 @@ class Solver:
         rows = []
         for block in self.blocks:
             arms = self.cells.arms("all", block.metric.name)
-            adjusted = self.adjustment(arms, block)
-            if adjusted is None:
+            found = self.adjusted("all", arms, block)
+            if found is None or found.theta is None:
                 continue
             forms = block.forms(self.clustered)
             plain = {arm: evaluate(part, forms[:1]) for arm, part in arms.items()}
             before = sum(v.vcov[0, 0] for v in plain.values())
-            after = sum(v.vcov[0, 0] for v in adjusted.groups.values())
-            flips = [_flips(plain, adjusted.groups, contrast) for contrast in self.contrasts()]
-            for part, theta in zip(block.parts[1:], adjusted.theta, strict=True):
-                rows.append({"outcome": block.metric.name, "segment": "all", "covariate": part.label,
-                             "theta": float(theta), "rho2": adjusted.rho2,
+            after = sum(v.vcov[0, 0] for v in found.groups.values())
+            flips = [_flips(plain, found.groups, contrast) for contrast in self.contrasts()]
+            for covariate, theta in zip(found.covariates, found.theta, strict=True):
+                rows.append({"outcome": block.metric.name, "segment": "all", "covariate": covariate,
+                             "theta": float(theta), "rho2": found.rho2,
                              "variance_reduction": float(1 - after / before) if before > 0 else math.nan,
                              "sign_flip": any(flips)})  # fmt: skip
         return rows

@@ -28,7 +28,7 @@ def check_events(
         raise ConfigError("missing_key", where="method", key="time")
     if method.cluster is not None:
         raise ConfigError("cluster_needs_units")
-    require(exposures, [method.unit, method.arm, method.time, *method.segments], "exposures")
+    require(exposures, [method.unit, method.arm, method.time, *_carried(method)], "exposures")
     require_filters(exposures, method.where, "exposures")
     amounts = _amounts(method)
     filters = [f for m in method.metrics for f in (*m.where, *m.numerator_where, *m.denominator_where)]
@@ -82,7 +82,7 @@ def plan_events(method: Experiment) -> Plan:
         before = [_before(method.pre_days, m) for m in after] if method.pre_days and not metric.days else []
         measures += [*after, *before]
         metrics.append(_rewritten(metric, [m.name for m in after], [m.name for m in before]))
-    names = [name.casefold() for name in (*method.segments, *(m.name for m in measures))]
+    names = [name.casefold() for name in (*_carried(method), *(m.name for m in measures))]
     for name in (m.name for m in measures):
         if names.count(name.casefold()) > 1:
             raise ConfigError("repeated_metric", name=name)
@@ -144,7 +144,7 @@ def unit_totals(method: Experiment, pairs: Frame, planned: Plan, as_of: int) -> 
 
 
 def _carried(method: Experiment) -> dict[str, str]:
-    return {segment: segment for segment in method.segments}
+    return {name: name for name in (*method.segments, *([method.strata] if method.strata else []))}
 
 
 def events_to_units(

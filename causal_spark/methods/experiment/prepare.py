@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from causal_spark.errors import ConfigError, GateError
@@ -10,7 +9,7 @@ from causal_spark.methods.experiment import passes, plan
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.passes.given import Given
-from causal_spark.methods.experiment.tables import UnitTable, prepared
+from causal_spark.methods.experiment.tables import UnitTable, centre, prepared
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric
 from causal_spark.spark import gate, units
 from causal_spark.spark.columns import where
@@ -27,17 +26,14 @@ def check_units(method: Experiment, frame: Frame, checks: Checks) -> UnitTable:
     """The gate of a unit table: columns and types, then ranges, keys and arms. Refuses or returns the table."""
     metrics = tuple(_needs_value(metric) for metric in method.metrics)
     planned = plan.blocks(metrics)
-    numbers = list(dict.fromkeys(column.source for block in planned for column in block.columns))
-    keys = [method.unit, method.arm, *([method.cluster] if method.cluster else []), *method.segments]
+    numbers = list(dict.fromkeys(source for block in planned for source in _sources(block)))
+    keys = [method.unit, method.arm, *filter(None, (method.cluster, method.strata)), *method.segments]
     require(frame, keys, "units")
     require_filters(frame, method.where, "units")
     require_numbers(frame, numbers, "units")
     frame = where(frame, method.where)
-    exact = {b.metric.name for b in planned if b.metric.quantiles or b.metric.ranks}
-    rounded = {
-        c.source for b in planned for c in b.columns
-        if c.winsorize is not None or method.cluster or b.metric.name in exact
-    }  # fmt: skip
+    rounded = {s for b in planned for s in _sources(b) if _solid(method, b)}
+    rounded |= {c.source for b in planned for c in b.columns if c.winsorize is not None}
     found = gate.ranges(frame, [*dict.fromkeys(keys), *numbers], nan=rounded)
     checks.empty("units", found[""].n)
     checks.null_keys("units", found, method.unit, method.arm, method.cluster)
@@ -47,6 +43,17 @@ def check_units(method: Experiment, frame: Frame, checks: Checks) -> UnitTable:
     arms = method.arms(()) if method.shares is not None else found_arms(method, frame, checks)
     checks.refuse()
     return UnitTable(frame, metrics, method.unit, method.arm, found, arms)
+
+
+def _sources(block: plan.Block) -> list[str]:
+    """Every column of the unit table that the metric reads as a number."""
+    return [*(column.source for column in block.columns), *block.metric.cupac]
+
+
+def _solid(method: Experiment, block: plan.Block) -> bool:
+    """Whether a NaN must not get past the gate: the values are rounded, or go into more than sums."""
+    metric = block.metric
+    return bool(method.cluster or method.adjustment == "lin" or metric.quantiles or metric.ranks or metric.cupac)
 
 
 def _needs_value(metric: Metric) -> Metric:
@@ -93,7 +100,7 @@ def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Comp
             {plan.ROWS: (), **{b.metric.name: tuple(c.name for c in b.columns) for b in planned}},
             by=(table.arm,), levels={table.arm: _by_share(table.arms)}, segments=method.segments, nullable=nullable,
         )  # fmt: skip
-        grouped = compress(frame, spec, {c.name: _centre(table, c, caps) for c in columns})
+        grouped = compress(frame, spec, {c.name: centre(table, c, caps) for c in columns})
     else:
         grouped = _clustered(method, table, planned, frame, nullable)
     moments, suppressed = _suppress(grouped, table, method)
@@ -107,7 +114,7 @@ def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Comp
         "suppressed": suppressed,
         **table.facts,
     }
-    more = passes.further(Given(method, table, caps))
+    more = passes.further(Given(method, table, caps, moments))
     return Compressed(moments, table.metrics, facts, tuple(checks.found), more=more)
 
 
@@ -125,13 +132,6 @@ def _caps(table: UnitTable, planned: Sequence[plan.Block]) -> dict[plan.Column, 
             if cap == cap:
                 caps[column] = cap
     return caps
-
-
-def _centre(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:
-    """Near the values of the prepared column: 0, or the end of its range that is next to 0."""
-    near = table.ranges[column.source].centre
-    near = near if math.isfinite(near) else 0.0
-    return min(near, caps.get(column, math.inf))
 
 
 def _highest(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:

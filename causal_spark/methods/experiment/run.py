@@ -47,7 +47,7 @@ def _from_events(
     progress: Progress,
     checks: Checks,
 ) -> Compressed:
-    named = next((metric.name for metric in method.metrics if metric.covariates), None)
+    named = next((metric.name for metric in method.metrics if metric.covariates or metric.cupac), None)
     if named is not None:
         raise ConfigError("covariates_need_units", name=named)
     as_of, arms = events.check_events(method, frames["exposures"], frames["events"], checks)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 
 from causal_spark.methods.experiment import analyses, trust
+from causal_spark.methods.experiment.adjusted import LABELS
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.estimates import Solver
@@ -63,7 +64,7 @@ def _corrected(method: Experiment, compressed: Compressed, rows: Sequence[Estima
     Unadjusted twins, guardrails and diagnostics are no tests of the family; a lift shares the p of its difference.
     """
     success = {metric.name for metric in compressed.metrics if metric.role == "success"}
-    primary = {(r.outcome, r.segment, r.contrast): r.method for r in rows if r.method == "cuped"}
+    primary = {(r.outcome, r.segment, r.contrast): r.method for r in rows if r.method in LABELS}
     adjusted: dict[tuple[str, str, str], float] = {}
     for overall in (True, False):
         family = [

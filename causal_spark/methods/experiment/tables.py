@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,3 +36,10 @@ def prepared(
         zero = column.nulls == "zero" and table.ranges[column.source].nulls > 0
         made.append(Prepared(column.name, column.source, zero, caps.get(column)))
     return prepare(table.frame, keys, made)
+
+
+def centre(table: UnitTable, column: plan.Column, caps: Mapping[plan.Column, float]) -> float:
+    """Near the values of the prepared column: 0, or the end of its range that is next to 0."""
+    near = table.ranges[column.source].centre
+    near = near if math.isfinite(near) else 0.0
+    return min(near, caps.get(column, math.inf))

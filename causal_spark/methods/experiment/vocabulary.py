@@ -38,7 +38,8 @@ class Metric:
     ``scale``: units of the fixed-point integers in which events and clusters are summed (1000000 = six decimals).
     ``days``: only events of days [from, to) since exposure, for units exposed at least that long.
     ``role``: only success metrics are corrected for multiplicity. ``quantiles``: effects on these quantiles too.
-    ``ranks``: the Mann–Whitney test too.
+    ``ranks``: the Mann–Whitney test too. ``cupac``: columns from before exposure; their cross-fitted linear prediction
+    of the metric is its covariate.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Metric:
     role: Literal["success", "guardrail", "diagnostic"] = "success"
     quantiles: tuple[float, ...] = ()
     ranks: bool = False
+    cupac: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"method.metrics[{self.name}]"
@@ -114,6 +116,8 @@ class Experiment:
     ``exact_values``: histograms of at most so many possible values are exact; others keep ``histogram_bits`` binary
     digits of a value after the first. ``bayes``: priors, for P(win), expected losses and credible intervals.
     ``bootstrap``: standard errors by resampling beside the others.
+    ``adjustment``: by covariates with slopes shared by all arms (cuped), or with slopes of each arm and the standard
+    error ``hc`` (lin). ``strata``: a column from before exposure, to whose sizes all arms are reweighted.
     """
 
     unit: str
@@ -147,6 +151,9 @@ class Experiment:
     histogram_bits: int = 10
     bayes: Bayes | None = None
     bootstrap: Bootstrap | None = None
+    adjustment: Literal["cuped", "lin"] = "cuped"
+    hc: Literal["HC2", "HC3"] = "HC2"
+    strata: str | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -174,11 +181,24 @@ class Experiment:
             if name not in (metric.name for metric in self.metrics):
                 hint = nearest(name, [metric.name for metric in self.metrics])
                 raise ConfigError("unknown_metric", where="method.bootstrap.metrics", name=name, hint=hint)
+        self._check_adjustment()
         if self.control in self.holdouts:
             raise ConfigError("control_is_holdout", control=self.control)
         if self.shares is not None:
             self._check_shares(self.shares)
         self.as_of_micros()
+
+    def _check_adjustment(self) -> None:
+        """Which adjustments go together."""
+        if self.adjustment == "lin" and (self.cluster or self.strata):
+            raise ConfigError("lin_alone", other="cluster" if self.cluster else "strata")
+        if self.strata is not None and self.cluster is not None:
+            raise ConfigError("strata_of_clusters")
+        for metric in self.metrics:
+            other = "covariates" if metric.covariates else "a ratio" if metric.kind == "ratio" else None
+            other = other or next((f"method.{key}" for key in ("cluster", "strata") if getattr(self, key)), None)
+            if metric.cupac and other is not None:
+                raise ConfigError("cupac_alone", name=metric.name, other=other)
 
     def _check_shares(self, shares: Mapping[str, float]) -> None:
         if self.control not in shares:

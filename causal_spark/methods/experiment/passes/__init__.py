@@ -9,13 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from causal_spark.methods.experiment.passes.buckets import buckets
+from causal_spark.methods.experiment.passes.cupac import cupac
 from causal_spark.methods.experiment.passes.given import Given
 from causal_spark.methods.experiment.passes.histograms import histograms
+from causal_spark.methods.experiment.passes.leverage import leverage
+from causal_spark.methods.experiment.passes.strata import strata
 
 Pass = Callable[[Given], Any]
 PASSES: Mapping[str, Pass] = {
     "histograms": histograms,
     "buckets": buckets,
+    "leverage": leverage,
+    "strata": strata,
+    "cupac": cupac,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from causal_spark.methods.experiment import plan
@@ -38,12 +37,8 @@ def buckets(given: Given) -> dict[str, Any] | None:
 
 def _sums(given: Given, block: plan.Block) -> list[BucketSum]:
     """The count, then the block's columns; means about a number near them, ratios as they are."""
-    ranges = given.table.ranges
-    complete = tuple(c.name for c in block.columns if c.nulls == "drop" and ranges[c.source].nulls > 0)
+    nullable, centres = given.nullable(block.columns), given.centres(block.columns)
+    complete = tuple(column.name for column in block.columns if column.name in nullable)
     divided = {column for part in block.parts if part.denominator is not None for column in part.columns}
-    found = [BucketSum(None, complete)]
-    for column in block.columns:
-        centre = 0.0 if column in divided else ranges[column.source].centre
-        centre = min(centre, given.caps.get(column, math.inf))
-        found.append(BucketSum(column.name, complete, centre if math.isfinite(centre) else 0.0))
-    return found
+    means = [BucketSum(c.name, complete, 0.0 if c in divided else centres[c.name]) for c in block.columns]
+    return [BucketSum(None, complete), *means]
