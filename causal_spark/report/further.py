@@ -39,9 +39,9 @@ def quantiles_section(phrases: Phrases, result: Result) -> Section | None:
 def _arms(phrases: Phrases, result: Result) -> Table | None:
     rows = []
     for row in records(table_of(result, "quantiles")):
-        ends = (numbers.as_float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
+        value, low, high = (numbers.as_float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
         names = [Cell(clip(row["outcome"], 80)), Cell(f"p{100 * numbers.as_float(row['quantile']):.10g}")]
-        shown = change_cell(Change(QUANTILE, *ends), "number", phrases)
+        shown = change_cell(Change(QUANTILE, value, low, high), "number", phrases)
         rows.append([*names, Cell(clip(row["arm"], 80)), shown, Cell(numbers.count(row["n"]))])
     columns = [Column(phrases("c_" + key)) for key in ("metric", "est_quantile", "arm")]
     columns += [Column(phrases("c_" + key), "right") for key in ("est_value", "units")]
@@ -82,13 +82,13 @@ def bayes_section(phrases: Phrases, result: Result) -> Section | None:
 
 def _bayes_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
     term, unit = str(row["term"]), "percent" if row["term"] == "lift" else "number"
-    ends = (numbers.as_float(row[name]) for name in ("mean", "cred_low", "cred_high"))
+    mean, low, high = (numbers.as_float(row[name]) for name in ("mean", "cred_low", "cred_high"))
     show = numbers.FORMATTERS[unit]
     losses = (show(row[name], None, False) for name in ("loss_treatment", "loss_control"))
     return [
         Cell(clip(row["outcome"], 80), clip(row["contrast"], 80), "strong"),
         Cell(phrases.plain("est_term_" + term), clip(phrases.name("est_prior", row["method"]), 80)),
         Cell(numbers.percent(row["p_win"], 1)),
-        change_cell(Change("bayes", *ends), unit, phrases),
+        change_cell(Change("bayes", mean, low, high), unit, phrases),
         Cell(" / ".join(losses)),
     ]

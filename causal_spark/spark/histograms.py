@@ -96,7 +96,8 @@ def cluster_counts(
     for all columns.
     """
     values = [col(group).cast("string").alias("g"), col(cluster).alias("k")]
-    cells, sums, blocks = [F.col("g"), F.col("k")], [], {}
+    cells, sums = [F.col("g"), F.col("k")], list[Column]()
+    blocks: dict[str, tuple[str, ...]] = {}
     for i, (item, limits) in enumerate(wanted):
         values.append(item.value().alias(f"v{i}"))
         cells.append(item.cell(F.col(f"v{i}")).alias(f"c{i}"))

@@ -602,3 +602,12 @@ def test_every_pass_on_this_engine(spark, tmp_path) -> None:
     wanted = interacted(ROWS, "spend", ["spend_pre", "age"]).fit(cov_type="HC2")
     found = row(outcome.result, "lean", "difference", "lin")
     assert (found.estimate, found.std_error) == pytest.approx((wanted.params[1], wanted.bse[1]), rel=1e-8)
+
+
+def test_d4_test_and_interval_agree_in_every_row(exact, lin) -> None:
+    """Of quantiles and of the regression: p is below alpha if and only if the interval of the difference excludes 0."""
+    for result, method in ((exact.result, "quantile"), (lin.result, "lin")):
+        found = result.estimates
+        mine = found[(found["method"] == method) & found["term"].str.endswith("difference") & found["p_value"].notna()]
+        assert len(mine) > 2
+        assert ((mine["p_value"] < 0.05) == ((mine["conf_low"] > 0) | (mine["conf_high"] < 0))).all()

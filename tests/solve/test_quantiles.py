@@ -14,6 +14,7 @@ from causal_spark.solve.means import difference
 from causal_spark.solve.quantiles import (
     bootstrap_difference,
     bootstrap_distribution,
+    cell_at,
     least_n,
     quantile,
     quantile_of_counts,
@@ -182,3 +183,13 @@ def test_a_share_too_uncertain_has_no_interval() -> None:
     found = quantile(exact(np.arange(1000.0)), 0.9, share_variance=0.01)
     assert math.isnan(found.low)
     assert math.isnan(found.std_error)
+
+
+@quick
+@given(values=st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=60), q=shares, keep=st.integers(3, 62))
+def test_the_cell_of_a_quantile_holds_it(values: list[int], q: float, keep: int) -> None:
+    """At least q·n values lie at or below the cell, fewer below it."""
+    h = Histogram.from_integers(values, keep)
+    at = cell_at(h, q)
+    assert h.counts[h.cells <= at].sum() >= q * len(values) * (1 - 1e-9)
+    assert h.counts[h.cells < at].sum() < q * len(values) * (1 + 1e-9)

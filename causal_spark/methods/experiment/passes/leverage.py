@@ -14,6 +14,7 @@ from causal_spark.solve.lin import ArmFit, fit_arms, leverage_sums
 from causal_spark.spark.blocks import Block, Work, accumulate
 from causal_spark.spark.columns import as_text
 from causal_spark.statistics import Sums
+from causal_spark.statistics.moments import Array
 
 Fits = Sequence[tuple[str, tuple[str, ...], Mapping[str, ArmFit]]]
 
@@ -42,7 +43,8 @@ def _work(arm: str, fits: Fits) -> Work:
     """What is done to a block of rows: a row counts in its arm if all columns of the metric are there."""
 
     def work(block: Block) -> Sums:
-        labels, sums = np.asarray(block[arm], object), {}
+        labels = np.asarray(block[arm], object)
+        sums: dict[str, Array] = {}
         for i, (_, names, mine) in enumerate(fits):
             rows = np.column_stack([np.asarray(block[name], float) for name in names])
             whole = ~np.isnan(rows).any(axis=1)
