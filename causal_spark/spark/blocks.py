@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import add
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from causal_spark.statistics.moments import Array
 
 Block = Mapping[str, Array]
 Work = Callable[[Block], Sums]
+T = TypeVar("T")
 
 
 def accumulate(frame: DataFrame, columns: Sequence[str], work: Work) -> Sums:
@@ -84,7 +86,7 @@ def linear(constant: float, names: Sequence[str], coefficients: Array) -> Column
     return joined([F.lit(float(constant)), *products], add)
 
 
-def joined(parts: Sequence[Column], join: Callable[[Column, Column], Column]) -> Column:
+def joined(parts: Sequence[T], join: Callable[[T, T], T]) -> T:
     """All ``parts`` joined in pairs, pairs of pairs …: clients refuse expressions that are nested some 50 deep."""
     while len(parts) > 1:
         parts = [join(*parts[i : i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from pyspark.sql import Column, DataFrame
@@ -12,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, IntegralType
 
 from causal_spark.errors import StatisticError
+from causal_spark.spark.blocks import joined
 from causal_spark.spark.columns import fixed_point
 from causal_spark.spark.compress import MomentsSpec, compress
 from causal_spark.spark.tables import col
@@ -65,7 +65,7 @@ def histograms(
     A group-by of each column on (group, cell), in one job. Raises StatisticError above ``max_cells`` cells.
     """
     counted = [_counted(frame, group, item, i) for i, item in enumerate(wanted)]
-    table = reduce(DataFrame.unionAll, counted).limit(max_cells + 1).toArrow()
+    table = joined(counted, lambda a, b: a.unionAll(b)).limit(max_cells + 1).toArrow()
     if table.num_rows > max_cells:
         raise StatisticError("too_many_histogram_cells", limit=max_cells)
     labels = table.column("g").combine_chunks().dictionary_encode()

@@ -611,3 +611,37 @@ def test_d4_test_and_interval_agree_in_every_row(exact, lin) -> None:
         mine = found[(found["method"] == method) & found["term"].str.endswith("difference") & found["p_value"].notna()]
         assert len(mine) > 2
         assert ((mine["p_value"] < 0.05) == ((mine["conf_low"] > 0) | (mine["conf_high"] < 0))).all()
+
+
+def test_exposures_and_events(spark, tmp_path) -> None:
+    """Quantiles are of the units' totals, units without events being zeros; strata are those at first exposure."""
+    start = pd.Timestamp("2026-01-05", tz="UTC")
+    shown = ROWS.head(1500)
+    when = start + pd.to_timedelta(np.arange(1500), unit="s")
+    exposures = pd.DataFrame({"user": shown["user"], "arm": shown["arm"], "country": shown["country"], "ts": when})
+    chosen = np.random.default_rng(4).integers(0, 1500, 4000)
+    events = pd.DataFrame({"user": chosen, "ts": start + pd.to_timedelta(chosen + 60, unit="s")})
+    events["amount"] = np.round(np.random.default_rng(5).gamma(2.0, 5.0, 4000), 2)
+    tables = {
+        name: str(write(tmp_path / name, frame)) for name, frame in (("exposures", exposures), ("events", events))
+    }
+    config = {
+        "job": "experiment", "input": {name: {"table": path} for name, path in tables.items()},
+        "method": {"unit": "user", "arm": "arm", "control": "control", "time": "ts", "strata": "country",
+                   "bootstrap": {"replicates": 50, "buckets": 50},
+                   "metrics": [{"name": "revenue", "kind": "revenue", "value": "amount", "quantiles": [0.5, 0.9]},
+                               {"name": "orders", "kind": "count", "quantiles": [0.5]}]},
+        "output": {"path": str(tmp_path / "run")}, "tracking": {"enabled": False},
+    }  # fmt: skip
+    result = job.run(config, "experiment").result
+    totals_ = events.groupby("user")["amount"].agg(["sum", "size"]).reindex(np.arange(1500), fill_value=0)
+    blue = (shown["arm"] == "blue").to_numpy()
+    for outcome, column, q in (("revenue", "sum", 0.9), ("orders", "size", 0.5)):
+        t, c = (np.quantile(totals_[column][mine], q, method="inverted_cdf") for mine in (blue, ~blue))
+        found = row(result, outcome, f"p{100 * q:g} difference", "quantile")
+        assert found.estimate == pytest.approx(t - c, abs=1e-9)
+    mine = totals_.assign(country=shown["country"].to_numpy(), blue=blue)
+    share = mine["country"].value_counts(normalize=True)
+    means = [(share * mine[mine["blue"] == side].groupby("country")["sum"].mean()).sum() for side in (True, False)]
+    assert row(result, "revenue", "difference", "strata").estimate == pytest.approx(means[0] - means[1], rel=1e-9)
+    assert row(result, "revenue", "difference", "bootstrap").std_error > 0
