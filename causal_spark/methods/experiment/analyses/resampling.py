@@ -123,7 +123,7 @@ def _quantiles(solver: Solver, block: Block) -> list[Estimate]:
             elif len(pair) < 2:
                 note = say("note_few_units", solver.language, arms=f"{contrast.treatment}, {contrast.control}")
             else:
-                test = bootstrap_difference(*pair, q, solver.method.alpha, solver.method.alternative)
+                test = bootstrap_difference(pair[0], pair[1], q, solver.method.alpha, solver.method.alternative)
                 n = float(sum(h.n for h in pair))
                 note = say("note_quantile_tied", solver.language) if math.isnan(test.p_value) else ""
             made.append(solver.row("bootstrap", "all", block, contrast, label(q, "difference"), test, n, note))
