@@ -57,6 +57,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["SPARK_TESTING"] = "1"  # an ephemeral port for the server that pyspark starts
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the two Spark legs: not what asks for no session, nor what ``engines`` leaves to others. Sail runs all."""
+    engine = config.getoption("--engine")
+    if engine == "sail":
+        return
+    kept, left = [], []
+    for item in items:
+        mark = item.get_closest_marker("engines")
+        wanted = "spark" in getattr(item, "fixturenames", ()) and (mark is None or engine in mark.args)
+        (kept if wanted else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
 

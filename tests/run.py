@@ -3,7 +3,8 @@
 ``python tests/run.py [--require-spark] [--only LEG] [-- pytest arguments]``. The legs:
 
 - ``sail``: all of ``tests/`` (without ``tests/cluster`` and without tests marked ``slow``) on the embedded engine;
-- ``spark``: ``tests/engines`` and ``tests/jobs`` on classic Spark ``local[2]``;
+- ``spark``: ``tests/engines`` and ``tests/jobs`` on classic Spark ``local[2]``, but only what asks for a session and is
+  not left to other engines (the mark ``engines``);
 - ``connect``: the same on Spark Connect ``local[2]``.
 
 The two Spark legs need a Java 17, 21 or 25. Without one they are skipped, and the last lines say so; with
