@@ -47,10 +47,13 @@ class Filter:
 
 @dataclass(frozen=True)
 class Source:
-    """A table to read: a path, or a name of one to three parts (catalog.schema.table)."""
+    """A table to read: a path, or a name of one to three parts (catalog.schema.table).
+
+    ``format: runs``: a folder of finished runs, whose estimates over all units are read as one table.
+    """
 
     table: str
-    format: Literal["parquet", "delta", "csv", "json", "orc"] = "parquet"
+    format: Literal["parquet", "delta", "csv", "json", "orc", "runs"] = "parquet"
     version: int | None = None
 
 

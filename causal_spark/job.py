@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 # Each job is a package in methods: METHOD, INPUTS, RESOLVABLE, Compressed, solve, and run.compress for the cluster.
 JOBS = {"experiment": "causal_spark.methods.experiment", "matching": "causal_spark.methods.matching",
-        "attribution": "causal_spark.methods.attribution", "budget": "causal_spark.methods.budget"}  # fmt: skip
+        "attribution": "causal_spark.methods.attribution", "budget": "causal_spark.methods.budget",
+        "portfolio": "causal_spark.methods.portfolio"}  # fmt: skip
 
 Progress = Callable[[str], None]
 

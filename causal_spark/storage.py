@@ -103,6 +103,15 @@ def listing(path: str) -> list[str]:
     return sorted(f"{f.path} {f.size} {f.mtime_ns}" for f in files)
 
 
+def folders(path: str) -> list[str]:
+    """The names of the folders in the folder ``path``, sorted."""
+    system, name = _open(check(path))
+    if system.get_file_info(name).type != fs.FileType.Directory:
+        return []
+    found = system.get_file_info(fs.FileSelector(name))
+    return sorted(f.base_name for f in found if f.type == fs.FileType.Directory)
+
+
 def read_text(path: str) -> str:
     system, name = _open(path)
     with system.open_input_stream(name) as stream:

@@ -18,13 +18,16 @@ from causal_spark.solve.intervals import Test, wald
 from causal_spark.statistics.moments import Array
 
 Advice = Literal["scale", "keep_testing", "stop"]
+Numbers = Sequence[float] | Array
+LEAST = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Shrunk:
     """Normal prior N(``centre``, ``tau``²) of the effects, estimated from all of them; posteriors of each, (k,).
 
-    ``std_dev`` counts the prior's uncertainty in (Morris 1983); ``p_positive`` = P(effect > 0).
+    ``std_dev`` counts the prior's uncertainty in (Morris 1983); ``p_positive`` = P(effect > 0). What the posteriors
+    have in common through the prior: their covariance is diag(``own``²) + ``shared`` ``shared``ᵀ, ``shared`` (k, 2).
     """
 
     centre: float
@@ -34,11 +37,11 @@ class Shrunk:
     low: Array
     high: Array
     p_positive: Array
+    own: Array
+    shared: Array
 
 
-def shrink(
-    estimates: Sequence[float], std_errors: Sequence[float], alpha: float = 0.05, centre: float | None = None
-) -> Shrunk:
+def shrink(estimates: Numbers, std_errors: Numbers, alpha: float = 0.05, centre: float | None = None) -> Shrunk:
     """Empirical-Bayes estimates: selecting winners by them does not overstate their effect (Efron 2011).
 
     τ by restricted maximum likelihood, ``centre`` estimated unless given (0: no effect on average). Needs three
@@ -46,8 +49,9 @@ def shrink(
     variance s²(1 - B) + B²·var(centre) + 2B²/(k - r)·(y - centre)², B = s²/(s² + τ²) (Morris 1983).
     """
     y, s = np.asarray(estimates, float), np.asarray(std_errors, float)
-    if len(y) < 3 or not ((s > 0) & np.isfinite(s) & np.isfinite(y)).all():
-        raise StatisticError("few_effects", count=int(((s > 0) & np.isfinite(s) & np.isfinite(y)).sum()), least=3)
+    usable = (s > 0) & np.isfinite(s) & np.isfinite(y)
+    if len(y) < LEAST or not usable.all():
+        raise StatisticError("few_effects", count=int(usable.sum()), least=LEAST)
     tau2 = _restricted(y, s, centre)
     weight = 1 / (s**2 + tau2)
     middle = float(weight @ y / weight.sum()) if centre is None else centre
@@ -56,10 +60,13 @@ def shrink(
     spare = len(y) - (1 if centre is None else 0)
     keep = b * max(spare - 2, 0) / spare  # Morris' factor, which corrects the curvature of B
     mean = middle + (1 - keep) * (y - middle)
-    variance = s**2 * (1 - b) + b**2 * v_middle + 2 / spare * b**2 * (y - middle) ** 2
+    own = s * np.sqrt(1 - b)
+    shared = np.column_stack([b * math.sqrt(v_middle), math.sqrt(2 / spare) * b * (y - middle)])
+    variance = own**2 + (shared**2).sum(1)
     sd = np.sqrt(np.minimum(variance, s**2 + v_middle))
     half = stats.norm.isf(alpha / 2) * sd
-    return Shrunk(middle, math.sqrt(tau2), mean, sd, mean - half, mean + half, stats.norm.sf(-mean / sd))
+    chance = stats.norm.sf(-mean / sd)
+    return Shrunk(middle, math.sqrt(tau2), mean, sd, mean - half, mean + half, chance, own, shared)
 
 
 def _restricted(y: Array, s: Array, centre: float | None) -> float:
@@ -83,21 +90,31 @@ def _restricted(y: Array, s: Array, centre: float | None) -> float:
 
 
 def total_effect(
-    estimates: Sequence[float], std_errors: Sequence[float], alpha: float = 0.05, multiply: bool = False
-) -> Test:
-    """What independent effects add up to: Σ differences, or with ``multiply`` Π(1 + lift) - 1 by logs.
+    estimates: Numbers, std_errors: Numbers, alpha: float = 0.05, multiply: bool = False,
+    weights: Numbers | None = None, shared: Array | None = None,
+) -> Test:  # fmt: skip
+    """What effects add up to: Σ w·difference, or with ``multiply`` Π(1 + w·lift) - 1 by logs.
 
-    Give shrunk effects of shipped actions, not raw winners. A lift of -1 or less gives NaN.
+    ``weights`` w (k,): the units an effect reached, of lifts the share of the metric; default 1. ``std_errors`` are of
+    independent errors; ``shared`` (k, m) adds errors in common: variance Σ(w·s)² + ‖sharedᵀw‖². Give the ``mean``,
+    ``own`` and ``shared`` of shrunk effects, not raw winners. A factor of 0 or less gives NaN.
     """
     y, s = np.asarray(estimates, float), np.asarray(std_errors, float)
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, float)
+    common = np.zeros((len(y), 1)) if shared is None else shared
     if not multiply:
-        return wald(float(y.sum()), float(np.sqrt((s**2).sum())), alpha)
-    if not (y > -1).all():
+        return wald(float(w @ y), _spread(w, s, common), alpha)
+    if not (w * y > -1).all():
         return wald(math.nan, math.nan, alpha)
-    log = wald(float(np.log1p(y).sum()), float(np.sqrt(((s / (1 + y)) ** 2).sum())), alpha)
+    log = wald(float(np.log1p(w * y).sum()), _spread(w / (1 + w * y), s, common), alpha)
     error = log.std_error * math.exp(log.estimate)
     ends = math.expm1(log.low), math.expm1(log.high)
     return Test(math.expm1(log.estimate), error, log.statistic, log.dof, log.p_value, *ends)
+
+
+def _spread(w: Array, s: Array, shared: Array) -> float:
+    """Standard error of the sum of w times effects."""
+    return math.sqrt(float(((w * s) ** 2).sum() + ((w @ shared) ** 2).sum()))
 
 
 def agreement(together: Test, parts: Test, alpha: float = 0.05) -> Test:
@@ -111,36 +128,45 @@ def agreement(together: Test, parts: Test, alpha: float = 0.05) -> Test:
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one action added: the shrunk effect with its interval, its share of the sum of all, and what to do."""
+    """What one action added: the shrunk effect with its interval, its share of the sum of all, and what to do.
+
+    ``place``: where the action stood in the input; ``amount``: weight times effect.
+    """
 
     name: str
-    raw: float
+    place: int
     effect: float
     std_dev: float
     low: float
     high: float
     p_positive: float
+    amount: float
     share: float
     advice: Advice
 
 
 def contributions(
-    names: Sequence[str], estimates: Sequence[float], std_errors: Sequence[float], alpha: float = 0.05,
-    centre: float | None = None,
+    names: Sequence[str], found: Shrunk, alpha: float = 0.05, weights: Numbers | None = None,
+    lower_is_better: bool = False,
 ) -> tuple[Contribution, ...]:  # fmt: skip
-    """Every action by its shrunk effect, largest first; ties by name.
+    """Every action by what it added (weight times shrunk effect), the best first; ties by effect, then by name.
 
-    ``scale`` if P(effect > 0) ≥ 1 - alpha/2, ``stop`` if ≤ alpha/2, else ``keep_testing``. Shares are of the sum of
-    shrunk effects, and NaN if that sum is 0. Effects must be on one scale: of the target metric, over the same units.
+    ``scale`` if P(effect is for the better) ≥ 1 - alpha/2, ``stop`` if ≤ alpha/2, else ``keep_testing``. Shares are of
+    the sum, and NaN if that is 0. Effects must be on one scale: of the target metric, over the same units.
     """
-    found = shrink(estimates, std_errors, alpha, centre)
-    total = float(found.mean.sum())
+    w = np.ones(len(names)) if weights is None else np.asarray(weights, float)
+    amounts = w * found.mean
+    total, sign = float(amounts.sum()), -1 if lower_is_better else 1
     rows = []
     for i, name in enumerate(names):
-        p = float(found.p_positive[i])
-        advice: Advice = "scale" if p >= 1 - alpha / 2 else "stop" if p <= alpha / 2 else "keep_testing"
-        effect = float(found.mean[i])
+        effect, sd, amount = float(found.mean[i]), float(found.std_dev[i]), float(amounts[i])
         ends = float(found.low[i]), float(found.high[i])
-        share = effect / total if total != 0 else math.nan
-        rows.append(Contribution(name, float(estimates[i]), effect, float(found.std_dev[i]), *ends, p, share, advice))
-    return tuple(sorted(rows, key=lambda row: (-row.effect, row.name)))
+        p, share = float(found.p_positive[i]), amount / total if total != 0 else math.nan
+        rows.append(Contribution(name, i, effect, sd, *ends, p, amount, share, advise(sign * effect, sd, alpha)))
+    return tuple(sorted(rows, key=lambda row: (-sign * row.amount, -sign * row.effect, row.name)))
+
+
+def advise(effect: float, std_dev: float, alpha: float) -> Advice:
+    """What to do with an action by the posterior of its effect for the better."""
+    chances = stats.norm.sf([-effect / std_dev, effect / std_dev])
+    return "scale" if chances[1] <= alpha / 2 else "stop" if chances[0] <= alpha / 2 else "keep_testing"

@@ -19,6 +19,7 @@ from causal_spark import storage
 from causal_spark.config import FORMATS, MAX_NAME, Filter, Source, nearest
 from causal_spark.errors import ConfigError, RunError
 from causal_spark.outputs import MANIFEST
+from causal_spark.spark.runs import finished_runs
 from causal_spark.spark.session import ENGINE_ERRORS, Engine, on_databricks, told
 
 # What the other rooms call a table on the cluster, without knowing Spark.
@@ -55,6 +56,8 @@ def read(engine: Engine, source: Source, role: str) -> DataFrame:
 
 def _read(engine: Engine, source: Source, role: str) -> DataFrame:
     spark = engine.spark
+    if source.format == "runs":
+        return finished_runs(engine, storage.check(source.table), role)
     if is_name(source.table):
         parts = source.table.split(".")
         if parts[0].lower() in FILE_FORMATS:
