@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.resources import files
@@ -74,6 +74,8 @@ def validate(data: Mapping[str, Any], job: str) -> RunConfig:
         for source in config.input.values():
             if storage.overlap(path, source.table):
                 raise ConfigError("output_in_input", output=path, input=source.table)
+    if getattr(config.method, "experiment_key", None) is not None and not config.tracking.enabled:
+        raise ConfigError("looks_need_tracking")
     large = "events" in config.input or getattr(config.method, "writes_large_tables", False)
     if config.output.path is None and config.output.scratch is None and large:
         raise ConfigError("scratch_needed")
@@ -109,16 +111,50 @@ def _run(engine: Engine, config: RunConfig, progress: Progress) -> Outcome:
         return Outcome(done, None)
     if done is not None:
         return _track_again(config, target, done, progress)
+    earlier = _earlier_looks(config, key)
     with _abandoned_on_error(target):
         compress = importlib.import_module(JOBS[config.job] + ".run").compress
         with engine_errors():
             compressed = compress(engine, config.method, frames, target.scratch, progress, config.report.language)
+        if earlier is not None:
+            compressed = replace(compressed, more={**compressed.more, methods.looks.NAME: earlier})
         progress("solve")
         result = methods.solve(config.method, compressed, config.report.language)
         facts = _facts(config, key, prints, compressed.facts, f"{engine.name} {engine.version}", started)
         progress("report")
         manifest = _write(target, config, result, compressed.to_json(), facts)
     return _tracked(config, target, manifest, result, facts, progress)
+
+
+def _earlier_looks(config: RunConfig, key: str) -> dict[str, Any] | None:
+    """What the looks before this run saw, of a method with a plan of several; None without one.
+
+    Raises ConfigError for a plan that is not that of the first look, RunError if the looks cannot be read.
+    """
+    name = getattr(config.method, "experiment_key", None)
+    if name is None:
+        return None
+    from causal_spark.report.tracking import look_texts
+
+    texts = look_texts(name, config.tracking)
+    told: dict[str, Any] = family(config.job).looks.told(config.method, texts, key, _now())
+    return told
+
+
+def _look(config: RunConfig, result: Result, facts: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Tags and artifacts that make a tracked run a look at its experiment; a run solved again is none."""
+    name = getattr(config.method, "experiment_key", None)
+    if name is None or "resolved_from" in facts:
+        return {}, {}
+    from causal_spark.report.tracking import LOOK
+
+    table = result.diagnostics.get(family(config.job).looks.NAME, pd.DataFrame())
+    text = family(config.job).looks.text(config.method, table, facts["run_key"], facts["created"])
+    return {"experiment_key": name}, {LOOK: text}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def run_key(config: RunConfig, prints: Mapping[str, str]) -> str:
@@ -180,7 +216,7 @@ def _facts(config: RunConfig, key: str, prints: Mapping[str, str], found: Mappin
         "title": config.report.title or config.tracking.experiment or config.job,
         "job": config.job,
         "run_key": key,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": _now(),
         "engine": engine,
         "code_version": code_version(),
         "input": ", ".join(source.table for source in config.input.values()),
@@ -236,9 +272,10 @@ def _tracked(config: RunConfig, target: Any, manifest: dict[str, Any], result: R
     dataset = {"name": facts["title"], "source": facts["input"], "digest": facts["fingerprint"]}
     tags = {"engine": facts["engine"], "code_version": facts["code_version"], "run_key": facts["run_key"],
             "trusted": str(result.trusted).lower(), "input": facts["input"]}  # fmt: skip
+    marks, look = _look(config, result, facts)
     try:
-        run_id = log_run(result, tracking=config.tracking, params=_params(config), tags=tags,
-                         artifacts=artifacts, dataset=dataset)  # fmt: skip
+        run_id = log_run(result, tracking=config.tracking, params=_params(config), tags=tags | marks,
+                         artifacts=artifacts | look, dataset=dataset)  # fmt: skip
     except CausalSparkError as error:
         return Outcome(manifest, result, error)
     manifest = {**manifest, "mlflow_run": run_id}
@@ -312,7 +349,7 @@ def resolve(path: str, changes: Mapping[str, Any], output: str | None, tracking:
             "run_key": short,
             "resolved_from": manifest["run_key"],
             "code_version": code_version(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": _now(),
             "seconds": 0.0,
         }
         written = _write(target, config, result, text, facts)

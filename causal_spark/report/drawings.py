@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from causal_spark.report import figures, numbers, settings
+from causal_spark.report import decided, figures, numbers, settings
 from causal_spark.report.cells import change_places, lift_places
 from causal_spark.report.effects import (
     EVERYONE,
@@ -191,5 +191,6 @@ def every_figure(
         *segment_figures(phrases, every),
         days_figure(phrases, result, level),
         pre_period_figure(phrases, result),
+        decided.looks_figure(phrases, result, facts),
     ]
     return {figure.name: figure for figure in drawn if figure}

@@ -13,6 +13,7 @@ from causal_spark.report import numbers
 from causal_spark.results import Result
 
 EVERYONE = "all"
+LOOKS = ("group_sequential", "always_valid")  # methods that hold at every look of a plan
 UNITS = dict.fromkeys(("proportion", "conversion", "retention"), "points")  # metrics of 0 and 1
 # Methods that stand beside the effects on means, in sections of their own, and never in their place.
 BESIDE = ("quantile", "mann_whitney", "bootstrap", "jackknife")
@@ -131,6 +132,12 @@ def effects(result: Result, facts: Mapping[str, Any]) -> list[Effect]:
     return found
 
 
+def single_look(result: Result) -> Result:
+    """The result without the rows of a plan of several looks."""
+    kept = ~result.estimates["method"].astype(str).isin(LOOKS)
+    return replace(result, estimates=result.estimates[kept])
+
+
 def change_of(row: Mapping[str, Any]) -> Change:
     """A row of ``estimates`` as numbers."""
     names = {"estimate": "estimate", "low": "conf_low", "high": "conf_high", "n": "n"}
@@ -140,13 +147,16 @@ def change_of(row: Mapping[str, Any]) -> Change:
 
 
 def _main_and_twin(rows: list[Change]) -> tuple[Change, Change]:
-    """The primary row and its unadjusted twin: the primary is corrected, or is adjusted, or comes first."""
+    """The primary row and its unadjusted twin: the primary holds at every look, is corrected, is adjusted, or
+    comes first; with a plan of several looks the rows of a single look stand back."""
+    planned = [row for row in rows if row.method in LOOKS]
+    rows = [row for row in rows if row.method not in LOOKS]
     if len(rows) < 2:
-        return (rows[0] if rows else NOTHING), NOTHING
+        return (planned or rows or [NOTHING])[0], NOTHING
     corrected = [row for row in rows if math.isfinite(row.p_adjusted)]
     adjusted = [row for row in rows if row.method in ADJUSTED]
     main = (corrected or adjusted or rows)[0]
-    return main, next(row for row in rows if row is not main)
+    return (planned or [main])[0], next(row for row in rows if row is not main)
 
 
 def _judged(effect: Effect, alpha: float) -> Effect:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causal_spark.report import evidence, further, numbers, provenance, settings, trust, verdict
+from causal_spark.report import decided, evidence, further, numbers, provenance, settings, trust, verdict
 from causal_spark.report.cells import blocks, change_cell, change_places, lift_places, p_cell, points_places, reading
 from causal_spark.report.drawings import every_figure
 from causal_spark.report.effects import (
@@ -18,10 +18,11 @@ from causal_spark.report.effects import (
     metric_facts,
     overall,
     records,
+    single_look,
     table_of,
     unit_of,
 )
-from causal_spark.report.parts import Cell, Column, Figure, Page, Section, Table, clip, table
+from causal_spark.report.parts import Answer, Cell, Column, Figure, Page, Section, Table, clip, table
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
@@ -35,7 +36,9 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
     causes = (trust.checks_section(phrases, result), evidence.srm_section(phrases, result, facts, drawn))
     sections = (
         *((*causes, shown) if judged.tone == "stop" else (shown, *causes)),
-        evidence.cuped_section(phrases, result, main),
+        decided.margins_section(phrases, result),
+        decided.looks_section(phrases, result, facts, drawn),
+        evidence.cuped_section(phrases, result, overall(effects(single_look(result), facts))),
         further.quantiles_section(phrases, result),
         further.methods_section(phrases, result),
         further.bayes_section(phrases, result),
@@ -52,11 +55,20 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
         headline=verdict.headline(phrases, judged, main),
         scope=settings.scope(phrases, facts) if judged.tone != "stop" else "",
         reasons=trust.reasons(phrases, judged),
-        answers=verdict.answers(phrases, result, facts, judged, main),
+        answers=_answers(phrases, result, facts, judged, main),
         tiles=_tiles(phrases, result, facts, every, judged),
         sections=[section for section in sections if section],
         footer=phrases("footer"),
     )
+
+
+def _answers(
+    phrases: Phrases, result: Result, facts: Mapping[str, Any], judged: trust.Trust, main: Sequence[Effect]
+) -> tuple[Answer, ...]:
+    """The questions of a meeting; the decision, where a rule was declared, after the first of them."""
+    first, *others = verdict.answers(phrases, result, facts, judged, main)
+    decision = decided.answer(phrases, result)
+    return (first, *([decision] if decision else []), *others)
 
 
 def drawings(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> dict[str, str]:

@@ -87,7 +87,9 @@ def _adjusted(result: Result) -> bool:
 
 
 def _assumptions(phrases: Phrases, result: Result) -> Section:
-    keys = [*ASSUMPTIONS, *(["cuped"] if _adjusted(result) else [])]
+    planned = len(table_of(result, "looks")) > 0
+    keys = ["sequential" if key == "fixed" and planned else key for key in ASSUMPTIONS]
+    keys += ["cuped"] if _adjusted(result) else []
     lines = Lines([phrases("assume_" + key) for key in keys])
     return Section(phrases("s_assumptions"), phrases("s_assumptions_lead"), (lines,))
 

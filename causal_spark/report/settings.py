@@ -75,8 +75,29 @@ def pairs(phrases: Phrases, result: Result, facts: Mapping[str, Any], adjusted: 
     if method.get("srm_alpha"):
         found["srm_alpha"] = f"p < {numbers.short(method['srm_alpha'])}"
     found["winsorize"] = _caps(phrases, result, facts)
-    order = (*PLAIN[:2], "where", "shares", "holdouts", *DAYS, *PLAIN[2:], *NAMED, "theta", "winsorize", "segments")
+    found |= {"sequential": _plan(phrases, method), "decision": _rule(phrases, method)}
+    order = (*PLAIN[:2], "where", "shares", "holdouts", *DAYS, *PLAIN[2:], *NAMED, "theta", "winsorize", "segments",
+             "decision", "sequential")  # fmt: skip
     return [(phrases("fact_" + key), found[key]) for key in (*order, "srm_alpha") if found.get(key)]
+
+
+def _plan(phrases: Phrases, method: Mapping[str, Any]) -> str:
+    """The plan of several looks, with the convention of its spending."""
+    plan = method.get("sequential")
+    if not isinstance(plan, Mapping):
+        return ""
+    kind = phrases.name("sequential", plan.get("kind"))
+    said = phrases("set_sequential", kind=kind, units=numbers.count(plan.get("units")), key=clip(plan.get("key"), 80))
+    if plan.get("kind") != "group":
+        return said
+    return phrases("set_spending", plan=said, spending=phrases.name("spending", plan.get("spending")))
+
+
+def _rule(phrases: Phrases, method: Mapping[str, Any]) -> str:
+    rule = method.get("decision")
+    if not isinstance(rule, Mapping):
+        return ""
+    return phrases("set_rule_all") if rule.get("needs") == "all" else phrases("set_rule_any")
 
 
 def _joined(phrases: Phrases, values: object) -> str:

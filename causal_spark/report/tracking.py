@@ -31,6 +31,8 @@ from causal_spark.results import Result
 DEFAULT_EXPERIMENT = "causal_spark"
 TAG_PREFIX = "causal_spark."
 RUN_KEY = TAG_PREFIX + "run_key"
+EXPERIMENT_KEY = TAG_PREFIX + "experiment_key"
+LOOK = "look.json"  # the artifact of a run that is a look at an experiment
 MAX_PARAM, MAX_TAG, MAX_KEY, MAX_DIGEST, MAX_NAME, MAX_REASON = 6000, 8000, 250, 36, 500, 400
 BATCH, METRIC_BATCH, MAX_METRICS = 100, 1000, 5000
 NUMBERS = ("estimate", "std_error", "p_value")
@@ -72,6 +74,48 @@ def log_run(
         reason = scrub(f"{type(error).__name__}: {error}".splitlines()[0])[:MAX_REASON]
         # not chained: the message of the cause may carry the address with its password
         raise RunError("tracking_failed", uri=scrub(uri) or "databricks", reason=reason) from None
+
+
+def look_texts(key: str, tracking: Any) -> list[str]:
+    """``look.json`` of every finished run of the experiment ``key``, the oldest first; empty where it is gone.
+
+    Only runs of the MLflow experiment that ``tracking`` names count. Raises ``RunError("looks_unreadable")`` for
+    whatever fails in MLflow, without credentials in its text.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    uri = str(_setting(tracking, "uri"))
+    try:
+        uri = _tracking_uri(uri)
+        database = database_of(uri)
+        if database is not None and not database.exists():
+            return []
+        with locked(database):
+            return _look_texts(uri, key, str(_setting(tracking, "experiment")))
+    except Exception as error:
+        reason = scrub(f"{type(error).__name__}: {error}".splitlines()[0])[:MAX_REASON]
+        raise RunError("looks_unreadable", key=key, uri=scrub(uri) or "databricks", reason=reason) from None
+
+
+def _look_texts(uri: str, key: str, experiment: str) -> list[str]:
+    from mlflow import MlflowClient
+
+    wanted = f"tags.`{EXPERIMENT_KEY}` = '{key}' and attributes.status = 'FINISHED'"
+    with patience(retries=3, seconds=60), quiet(), tempfile.TemporaryDirectory(prefix="causal_spark_") as folder:
+        client = MlflowClient(tracking_uri=uri or None)
+        places, page = [_experiment_id(client, uri, experiment)], None
+        runs: list[str] = []
+        while page is None or page:
+            found = client.search_runs(places, wanted, order_by=["attributes.start_time ASC"], page_token=page)
+            runs += [str(run.info.run_id) for run in found]
+            page = found.token or ""
+        return [_look_text(client, run, Path(folder, run)) for run in runs]
+
+
+def _look_text(client: Any, run: str, folder: Path) -> str:
+    if not any(item.path == LOOK for item in client.list_artifacts(run)):
+        return ""
+    folder.mkdir()
+    return Path(client.download_artifacts(run, LOOK, str(folder))).read_text("utf-8")
 
 
 def _setting(tracking: Any, name: str) -> Any:

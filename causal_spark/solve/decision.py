@@ -58,8 +58,10 @@ class Reading:
     """What is known of one metric of one contrast when a decision is due.
 
     ``test`` on the scale of ``margin``; ``adjusted_p`` of the (two-sided) family or sequential test; ``power`` of a
-    guardrail to show non-inferiority at no effect with the planned units. ``margin`` 0: none was declared, and the
-    guardrail only must not be worse for sure.
+    guardrail to show non-inferiority at no effect with the planned units. ``margin`` 0: none was declared; a guardrail
+    then only must not be worse for sure, and a success metric must be better. A success metric with a margin wins by
+    the test against it. ``equivalence``: the margin holds in both directions. ``level``: one-sided level of the test
+    against the margin at this look (NaN: the rule's).
     """
 
     name: str
@@ -69,6 +71,12 @@ class Reading:
     good: Good = "increase"
     margin: float = 0.0
     power: float = math.nan
+    equivalence: bool = False
+    level: float = math.nan
+
+    def at(self, alpha: float) -> float:
+        """Its own one-sided level, or else ``alpha``."""
+        return alpha if math.isnan(self.level) else self.level
 
 
 @dataclass(frozen=True)
@@ -99,22 +107,24 @@ def decide(readings: Sequence[Reading], rule: Rule, complete: bool, trusted: boo
     success metric got worse for sure: stop. 3. success metrics won and every guardrail is non-inferior: ship.
     4. success won, a guardrail not settled: keep testing, or stop if complete. 5. nothing won: keep testing, or stop
     if complete. ``weak`` are unsettled guardrails whose power is below the rule's; of a verdict to ship, those
-    without a margin, which are not shown to be safe (reason ``won_no_margin``).
+    without a margin, which are not shown to be safe (reason ``won_no_margin``). Where any success metric suffices,
+    those with a margin share ``guardrail_alpha`` (Bonferroni).
     """
     if not any(reading.role == "success" for reading in readings):
         raise ConfigError("no_success_metric")
     if not trusted:
         return Decision("stop", "untrusted", ())
     guardrails = [reading for reading in readings if reading.role == "guardrail"]
-    broken = [r.name for r in guardrails if _surely_worse(r, rule.guardrail_alpha)]
+    broken = [r.name for r in guardrails if surely_worse(r, rule.guardrail_alpha)]
     if broken:
         return Decision("stop", "guardrail_broken", tuple(broken))
     success = [reading for reading in readings if reading.role == "success"]
-    lost = [r.name for r in success if r.adjusted_p < rule.alpha and _toward(r) < 0]
+    lost = [r.name for r in success if _lost(r, rule)]
     if lost:
         return Decision("stop", "success_lost", tuple(lost))
-    won = [r.name for r in success if r.adjusted_p < rule.alpha and _toward(r) > 0]
-    open_guards = [r for r in guardrails if not _safe(r, rule.guardrail_alpha)]
+    several = sum(r.margin > 0 for r in success) if rule.needs == "any" else 1
+    won = [r.name for r in success if _won(r, rule, several)]
+    open_guards = [r for r in guardrails if not safe(r, rule.guardrail_alpha)]
     weak = tuple(r.name for r in open_guards if not r.power >= rule.least_power)
     if len(won) == len(success) or (won and rule.needs == "any"):
         if not open_guards:
@@ -128,16 +138,42 @@ def decide(readings: Sequence[Reading], rule: Rule, complete: bool, trusted: boo
     return Decision("keep_testing", "not_yet", tuple(r.name for r in success if r.name not in won), weak)
 
 
+def against_margin(reading: Reading, alpha: float) -> Test:
+    """The test of a reading against its margin, at its own level or else ``alpha``."""
+    level = reading.at(alpha)
+    if reading.equivalence:
+        return equivalence(reading.test, reading.margin, level)
+    return non_inferiority(reading.test, reading.margin, reading.good, level)
+
+
+def safe(reading: Reading, alpha: float) -> bool:
+    """Shown to be no worse than its margin; without a margin, known at all."""
+    p = against_margin(reading, alpha).p_value
+    return math.isfinite(p) if reading.margin == 0 else p < reading.at(alpha)
+
+
+def surely_worse(reading: Reading, alpha: float) -> bool:
+    """The whole one-sided interval lies beyond the margin, on the bad side or, of equivalence, on either."""
+    level = reading.at(alpha)
+    test = reading.test
+    half = critical(level, test.dof, "greater") * test.std_error if test.dof > 0 else math.nan
+    if reading.equivalence and abs(test.estimate) - half > reading.margin:
+        return True
+    return _toward(reading) + half < -reading.margin
+
+
+def _won(reading: Reading, rule: Rule, several: int) -> bool:
+    if reading.margin == 0:
+        return reading.adjusted_p < rule.alpha and _toward(reading) > 0
+    level = reading.at(rule.guardrail_alpha)
+    return against_margin(reading, rule.guardrail_alpha).p_value < level / several
+
+
+def _lost(reading: Reading, rule: Rule) -> bool:
+    if reading.margin == 0:
+        return reading.adjusted_p < rule.alpha and _toward(reading) < 0
+    return surely_worse(reading, rule.guardrail_alpha)
+
+
 def _toward(reading: Reading) -> float:
     return reading.test.estimate if reading.good == "increase" else -reading.test.estimate
-
-
-def _safe(reading: Reading, alpha: float) -> bool:
-    p = non_inferiority(reading.test, reading.margin, reading.good, alpha).p_value
-    return math.isfinite(p) if reading.margin == 0 else p < alpha
-
-
-def _surely_worse(reading: Reading, alpha: float) -> bool:
-    """The whole one-sided interval lies beyond the margin on the bad side."""
-    half = critical(alpha, reading.test.dof, "greater") * reading.test.std_error if reading.test.dof > 0 else math.nan
-    return _toward(reading) + half < -reading.margin

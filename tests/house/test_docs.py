@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from causal_spark import config, job
-from causal_spark.methods.experiment import RESOLVABLE, Experiment, Metric
+from causal_spark.methods.experiment import RESOLVABLE, DecisionRule, Experiment, Margin, Metric, Sequential
 from causal_spark.methods.experiment.settings import Bayes, Bootstrap
 from causal_spark.simulate import ShopDesign, truth
 from causal_spark.words import catalogue
@@ -22,7 +22,7 @@ from tests.run import ROOT
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"])
 METHOD_PAGES = [ROOT / "docs" / "experiment.md", ROOT / "docs" / "experiment.zh.md"]
 PAIRS = [(ROOT / "README.md", ROOT / "README.zh.md"), (METHOD_PAGES[0], METHOD_PAGES[1])]
-KEYED = (Experiment, Metric, Bayes, Bootstrap)
+KEYED = (Experiment, Metric, Bayes, Bootstrap, Margin, DecisionRule, Sequential)
 TEXTS = (config.Filter, config.Source, config.Output, config.Tracking, config.Report)
 CLASSES = {cls.__name__: cls for cls in (*KEYED, *TEXTS)}
 REQUIRED = {"required", "必填"}

@@ -1,6 +1,8 @@
 """A/B experiments: can I trust this experiment, what moved, by how much, how sure are we."""
 
+from causal_spark.methods.experiment import looks
 from causal_spark.methods.experiment.compressed import Compressed
+from causal_spark.methods.experiment.rules import DecisionRule, Margin, Sequential
 from causal_spark.methods.experiment.solve import solve
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric, RatioOf
 
@@ -9,7 +11,7 @@ METHOD = Experiment
 INPUTS = (("units",), ("exposures", "events"))
 # Fields that change the solution but not what is compressed.
 RESOLVABLE = ("alpha", "alternative", "correction", "contrasts", "lift", "theta", "cluster_correction",
-              "srm_alpha", "srm_min_deviation", "bayes", "hc")  # fmt: skip
+              "srm_alpha", "srm_min_deviation", "bayes", "hc", "margin_alpha", "decision")  # fmt: skip
 
 __all__ = [
     "INPUTS",
@@ -18,8 +20,12 @@ __all__ = [
     "Bayes",
     "Bootstrap",
     "Compressed",
+    "DecisionRule",
     "Experiment",
+    "Margin",
     "Metric",
     "RatioOf",
+    "Sequential",
+    "looks",
     "solve",
 ]

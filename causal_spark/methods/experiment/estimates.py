@@ -113,13 +113,20 @@ class Solver:
 
     def _means(self, t: Values, c: Values, rows: float) -> tuple[Test, Test]:
         """Difference and lift of two means or ratios, with the cluster correction asked for."""
-        dof = None
-        if self.clustered and self.method.cluster_correction == "CR1":
-            factors = cluster_factors((t.n, c.n), rows, "CR1")
-            dof = t.n + c.n - 1
-            t, c = t.inflate(factors[0]), c.inflate(factors[1])
+        dof = t.n + c.n - 1 if self._cr1 else None
+        t, c = self._inflated(t, c, rows)
         alpha, side = self.method.alpha, self.method.alternative
         return difference(t, c, alpha, side, dof), lift(t, c, self.method.lift, alpha, side, dof)
+
+    @property
+    def _cr1(self) -> bool:
+        return self.clustered and self.method.cluster_correction == "CR1"
+
+    def _inflated(self, t: Values, c: Values, rows: float) -> tuple[Values, Values]:
+        if not self._cr1:
+            return t, c
+        factors = cluster_factors((t.n, c.n), rows, "CR1")
+        return t.inflate(factors[0]), c.inflate(factors[1])
 
     def _proportions(self, t: Values, c: Values) -> tuple[Test, Test]:
         """Pooled test and unpooled interval; the lift's Fieller interval is of the unpooled variances too."""
@@ -149,6 +156,23 @@ class Solver:
         notes = [say("note_sign_flip", self.language)] if raw * absolute.estimate < 0 else []
         notes += [found.note] if found.note else []
         return self.pair(found.label, segment, block, contrast, absolute, relative, n, notes)
+
+    def compared(self, block: plan.Block, contrast: Contrast) -> tuple[Values, Values] | None:
+        """Treatment and control over all units as the main row compares them; None where it cannot."""
+        arms = self.cells.arms("all", block.metric.name)
+        names = (contrast.treatment, contrast.control)
+        if any(name not in arms or arms[name].n < 2 for name in names):
+            return None
+        main = self.adjusted("all", arms, block)
+        if main is not None and any(name not in main.groups for name in names):
+            return None
+        form = block.forms(self.clustered)[:1]
+        if main is not None:
+            t, c = (main.groups[name] for name in names)
+        else:
+            t, c = (evaluate(arms[name], form) for name in names)
+            t, c = (_unpooled(t), _unpooled(c)) if self.label(block) == "z" else (t, c)
+        return self._inflated(t, c, self.units(block, arms, contrast))
 
     def units(self, block: plan.Block, arms: Mapping[str, Moments], contrast: Contrast) -> float:
         """Units in the two arms; of clusters the sum of their sizes."""

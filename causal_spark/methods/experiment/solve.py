@@ -16,6 +16,7 @@ from causal_spark.methods.experiment.estimates import Solver
 from causal_spark.methods.experiment.vocabulary import Experiment
 from causal_spark.results import Check, Estimate, Result, checks_frame, estimates_frame
 from causal_spark.solve.multiplicity import adjust
+from causal_spark.words import say
 
 
 def solve(method: Experiment, compressed: Compressed, language: str = "en") -> Result:
@@ -31,7 +32,7 @@ def solve(method: Experiment, compressed: Compressed, language: str = "en") -> R
     ratio = trust.sample_ratio(solver.cells, checks)
     before = trust.pre_period(solver.cells, checks)
     rows = [row for segment in solver.cells.segments() for row in solver.segment(segment)]
-    rows = _corrected(method, compressed, rows)
+    rows = _one_look(method, _corrected(method, compressed, rows), language)
     further = [analysis(solver, rows) for analysis in analyses.ANALYSES]
     trusted = not any(check.verdict == "invalid" for check in checks.found)
     tables = {
@@ -62,11 +63,12 @@ def _corrected(method: Experiment, compressed: Compressed, rows: Sequence[Estima
     """p-values adjusted within two families: success metrics over all units, and those within segments.
 
     Unadjusted twins, guardrails and diagnostics are no tests of the family; a lift shares the p of its difference.
+    Under a plan of several looks the first family is that of the sequential rows.
     """
     success = {metric.name for metric in compressed.metrics if metric.role == "success"}
     primary = {(r.outcome, r.segment, r.contrast): r.method for r in rows if r.method in LABELS}
     adjusted: dict[tuple[str, str, str], float] = {}
-    for overall in (True, False):
+    for overall in (True, False) if method.sequential is None else (False,):
         family = [
             r for r in rows
             if r.term == "difference" and r.outcome in success and (r.segment == "all") == overall
@@ -80,3 +82,11 @@ def _corrected(method: Experiment, compressed: Compressed, rows: Sequence[Estima
         mine = primary.get(key, r.method) == r.method
         done.append(replace(r, p_adjusted=adjusted.get(key, math.nan)) if mine else r)
     return done
+
+
+def _one_look(method: Experiment, rows: list[Estimate], language: str) -> list[Estimate]:
+    """Under a plan of several looks, the rows of a fixed test say that they are for one look only."""
+    if method.sequential is None:
+        return rows
+    note = say("note_one_look", language)
+    return [replace(r, note=f"{r.note} {note}".strip()) for r in rows]

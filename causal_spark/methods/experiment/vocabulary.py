@@ -9,7 +9,9 @@ from typing import Literal
 
 from causal_spark.config import Filter, nearest, utc_micros
 from causal_spark.errors import ConfigError
+from causal_spark.methods.experiment.rules import DecisionRule, Margin, Sequential, check_levels, planned
 from causal_spark.methods.experiment.settings import Bayes, Bootstrap
+from causal_spark.solve.sequential import Plan
 
 Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", "retention"]
 BINARY = ("proportion", "conversion", "retention")
@@ -39,7 +41,8 @@ class Metric:
     ``days``: only events of days [from, to) since exposure, for units exposed at least that long.
     ``role``: only success metrics are corrected for multiplicity. ``quantiles``: effects on these quantiles too.
     ``ranks``: the Mann–Whitney test too. ``cupac``: columns from before exposure; their cross-fitted linear prediction
-    of the metric is its covariate.
+    of the metric is its covariate. ``good``: the direction that is better. ``test``: against no effect (superiority),
+    or against the ``margin`` in the bad direction (non-inferiority) or in both (equivalence).
     """
 
     name: str
@@ -60,6 +63,9 @@ class Metric:
     quantiles: tuple[float, ...] = ()
     ranks: bool = False
     cupac: tuple[str, ...] = ()
+    good: Literal["increase", "decrease"] = "increase"
+    test: Literal["superiority", "non-inferiority", "equivalence"] = "superiority"
+    margin: Margin | None = None
 
     def __post_init__(self) -> None:
         where = f"method.metrics[{self.name}]"
@@ -77,6 +83,8 @@ class Metric:
             raise ConfigError("bad_days", where=where, got=list(self.days))
         if self.kind == "retention" and self.days is None:
             raise ConfigError("bad_days", where=where, got="nothing")
+        if (self.test == "superiority") != (self.margin is None):
+            raise ConfigError("test_and_margin", where=where, test=self.test)
         self._check_values(where)
 
     def _check_values(self, where: str) -> None:
@@ -118,6 +126,8 @@ class Experiment:
     ``bootstrap``: standard errors by resampling beside the others.
     ``adjustment``: by covariates with slopes shared by all arms (cuped), or with slopes of each arm and the standard
     error ``hc`` (lin). ``strata``: a column from before exposure, to whose sizes all arms are reweighted.
+    ``margin_alpha``: one-sided level of the tests against a margin. ``decision``: when to ship. ``sequential``: the
+    plan of several looks.
     """
 
     unit: str
@@ -131,6 +141,7 @@ class Experiment:
     where: tuple[Filter, ...] = ()
     segments: tuple[str, ...] = ()
     alpha: float = 0.05
+    margin_alpha: float = 0.05
     alternative: Literal["two-sided", "greater", "less"] = "two-sided"
     correction: Literal["none", "bonferroni", "holm", "hochberg", "bh", "by"] = "holm"
     contrasts: Literal["control", "pairs"] = "control"
@@ -154,6 +165,8 @@ class Experiment:
     adjustment: Literal["cuped", "lin"] = "cuped"
     hc: Literal["HC2", "HC3"] = "HC2"
     strata: str | None = None
+    decision: DecisionRule | None = None
+    sequential: Sequential | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -186,6 +199,7 @@ class Experiment:
             raise ConfigError("control_is_holdout", control=self.control)
         if self.shares is not None:
             self._check_shares(self.shares)
+        self._check_rules()
         self.as_of_micros()
 
     def _check_adjustment(self) -> None:
@@ -209,6 +223,25 @@ class Experiment:
             raise ConfigError("shares_sum", total=round(sum(shares.values()), 6))
         if len([arm for arm in shares if arm not in self.holdouts]) < 2:
             raise ConfigError("one_arm", arms=", ".join(shares))
+
+    def _check_rules(self) -> None:
+        check_levels(self.margin_alpha, self.decision)
+        if self.decision is not None and not any(metric.role == "success" for metric in self.metrics):
+            raise ConfigError("no_success_metric")
+        if self.decision is not None and self.decision.units is not None and self.sequential is not None:
+            raise ConfigError("units_twice")
+        if self.sequential is not None:
+            planned(self.sequential, self.alpha, self.alternative)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan of several looks, if one was declared."""
+        return None if self.sequential is None else planned(self.sequential, self.alpha, self.alternative)
+
+    @property
+    def experiment_key(self) -> str | None:
+        """The name under which the looks at this experiment are tracked."""
+        return None if self.sequential is None else self.sequential.key
 
     def as_of_micros(self) -> int | None:
         """``as_of`` in microseconds since 1970; a time without zone is UTC."""

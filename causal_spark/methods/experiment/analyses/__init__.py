@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from causal_spark.methods.experiment.analyses.bayes import bayes
+from causal_spark.methods.experiment.analyses.decisions import decisions
 from causal_spark.methods.experiment.analyses.found import Found
 from causal_spark.methods.experiment.analyses.quantiles import quantiles
 from causal_spark.methods.experiment.analyses.ranks import ranks
@@ -22,4 +23,5 @@ ANALYSES: tuple[Analysis, ...] = (
     ranks,
     resampling,
     bayes,
+    decisions,  # last: it asks what all checks found
 )
