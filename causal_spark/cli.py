@@ -219,6 +219,8 @@ def show(outcome: job.Outcome, data: Mapping[str, Any], language: str) -> int:
         console.print(_table(outcome.result.estimates))
     elif path:
         console.print(_table(storage.read_frame(storage.join(path, "estimates"))))
+    for line in _decisions(outcome, path, language):
+        console.print(line, soft_wrap=True)
     for note in manifest["notes"]:
         console.print(f"• {escape(printable(note))}")
     if not manifest["trusted"]:
@@ -230,6 +232,17 @@ def show(outcome: job.Outcome, data: Mapping[str, Any], language: str) -> int:
         print(outcome.tracking_error.text(language), file=sys.stderr)
         return outcome.tracking_error.exit_code
     return 0
+
+
+def _decisions(outcome: job.Outcome, path: str, language: str) -> Iterator[str]:
+    """What to do about each contrast of an experiment, where a rule was declared."""
+    manifest, table = outcome.manifest, None
+    if manifest.get("job") == "experiment" and "decision" in manifest["tables"]:
+        kept = outcome.result.diagnostics if outcome.result is not None else {}
+        table = kept["decision"] if kept else storage.read_frame(storage.join(path, "decision")) if path else None
+    for row in [] if table is None else table.to_dict("records"):
+        verdict = escape(say(f"decision_{row['verdict']}", language))
+        yield f"{escape(printable(str(row['contrast'])))}: [bold]{verdict}[/] {escape(printable(str(row['sentence'])))}"
 
 
 def _endings(outcome: job.Outcome, data: Mapping[str, Any], path: str, language: str) -> Iterator[str]:

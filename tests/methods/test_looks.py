@@ -19,6 +19,7 @@ from causal_spark.errors import ConfigError, RunError
 from causal_spark.outputs import read_manifest
 from causal_spark.report import tracking
 from causal_spark.solve.sequential import Plan, group_sequential
+from causal_spark.words import say
 
 Config = dict[str, Any]
 SIZES = (600, 1200, 2400)
@@ -119,6 +120,23 @@ def test_the_same_run_again_is_no_new_look(weeks: list[job.Outcome], folder: Pat
     assert list(again.diagnostics["looks"]["look"]) == list(before.diagnostics["looks"]["look"])
     assert again.estimates["p_value"].tolist() == before.estimates["p_value"].tolist()
     assert len(texts(folder)) == 3
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_terminal_says_what_to_do(
+    language: str,
+    weeks: list[job.Outcome],
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(yaml.safe_dump(config(folder, 3, "out3")), encoding="utf-8")
+    monkeypatch.setenv("CAUSAL_SPARK_LANGUAGE", language)
+    assert cli.main(["run", str(file)]) == 0
+    row = weeks[2].result.diagnostics["decision"].iloc[0]
+    assert f"b vs a: {say('decision_' + row.verdict, language)} {row.sentence}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
