@@ -99,11 +99,13 @@ def look_texts(key: str, tracking: Any) -> list[str]:
 def _look_texts(uri: str, key: str, experiment: str) -> list[str]:
     from mlflow import MlflowClient
 
-    wanted = f"tags.`{EXPERIMENT_KEY}` = '{key}' and attributes.status = 'FINISHED'"
-    with patience(retries=3, seconds=60), quiet(), tempfile.TemporaryDirectory(prefix="causal_spark_") as folder:
+    with patience(retries=1, seconds=8), quiet():
         client = MlflowClient(tracking_uri=uri or None)
-        places, page = [_experiment_id(client, uri, experiment)], None
+        places = [_experiment_id(client, uri, experiment)]
+    wanted = f"tags.`{EXPERIMENT_KEY}` = '{key}' and attributes.status = 'FINISHED'"
+    with patience(retries=3, seconds=60), tempfile.TemporaryDirectory(prefix="causal_spark_") as folder:
         runs: list[str] = []
+        page = None
         while page is None or page:
             found = client.search_runs(places, wanted, order_by=["attributes.start_time ASC"], page_token=page)
             runs += [str(run.info.run_id) for run in found]

@@ -110,15 +110,12 @@ def test_each_look_is_a_tracked_run_with_its_plan(weeks: list[job.Outcome], fold
 
 
 def test_the_same_run_again_is_no_new_look(weeks: list[job.Outcome], folder: Path) -> None:
+    """Neither as it stands, nor made anew after its folder was lost, although later looks are there."""
     assert run(folder, 2, "out2").repeated
-    before = weeks[1].result
-    shutil.copytree(folder / "out2", folder / "kept")
     shutil.rmtree(folder / "out2")
-    again = run(folder, 2, "out2").result
-    shutil.rmtree(folder / "kept")
-    assert again is not None and before is not None
+    before, again = weeks[1].result, run(folder, 2, "out2").result
     assert list(again.diagnostics["looks"]["look"]) == list(before.diagnostics["looks"]["look"])
-    assert again.estimates["p_value"].tolist() == before.estimates["p_value"].tolist()
+    np.testing.assert_array_equal(again.estimates["p_value"], before.estimates["p_value"])
     assert len(texts(folder)) == 3
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causal_spark.errors import ConfigError
-from causal_spark.solve.decision import Reading, Rule, decide, equivalence, non_inferiority, superiority
+from causal_spark.solve.decision import (
+    Reading,
+    Rule,
+    decide,
+    equivalence,
+    non_inferiority,
+    safe,
+    superiority,
+    surely_worse,
+)
 from causal_spark.solve.intervals import wald
 from causal_spark.words import LANGUAGES, say
 
@@ -132,3 +142,48 @@ def test_a_guardrail_without_margin_must_only_not_be_worse() -> None:
 def test_a_success_metric_is_needed() -> None:
     with pytest.raises(ConfigError, match="role success"):
         decide([SAFE], Rule(), False)
+
+
+# margins of success metrics, equivalence, and the level of a look -----------------------------------------------------
+
+
+def kept(effect: float, margin: float = 0.3, **more: object) -> Reading:
+    return replace(reading("kept", effect, margin=margin), **more)  # type: ignore[arg-type]
+
+
+def test_a_success_metric_with_a_margin_wins_by_the_test_against_it() -> None:
+    for effect, verdict, reason in ((0.0, "ship", "won"), (-0.1, "ship", "won"), (-0.25, "stop", "nothing_won"),
+                                    (-0.6, "stop", "success_lost")):  # fmt: skip
+        found = decide([kept(effect)], Rule(), True)
+        assert (found.verdict, found.reason) == (verdict, reason)
+
+
+def test_several_margins_share_the_level_where_any_suffices() -> None:
+    edge = kept(-0.12)  # (0.3 - 0.12) / 0.1 = 1.8, p = 0.036
+    twin = replace(edge, name="twin")
+    assert decide([edge], Rule(), True).verdict == "ship"
+    assert decide([edge, twin], Rule(), True).verdict == "stop"
+    assert decide([edge, twin], Rule(needs="all"), True).verdict == "ship"
+
+
+def test_equivalence_holds_in_both_directions() -> None:
+    for effect, reason in ((0.0, "won"), (0.25, "guardrail_unsettled_end"), (0.6, "guardrail_broken")):
+        guard = replace(reading("same", effect, "guardrail", margin=0.3), equivalence=True)
+        assert decide([WON, guard], Rule(), True).reason == reason
+    assert decide([WON, reading("more", 0.6, "guardrail", margin=0.3)], Rule(), True).reason == "won"
+
+
+@quick
+@given(effect=effects, error=errors, margin=margins, level=st.floats(0.001, 0.2), good=goods, both=st.booleans())
+def test_safe_and_worse_exclude_each_other(effect, error, margin, level, good, both) -> None:  # type: ignore
+    one = Reading("m", "guardrail", wald(effect, error, 0.05), 1.0, good, margin, equivalence=both, level=level)
+    assert not (safe(one, 0.05) and surely_worse(one, 0.05))
+    fixed = replace(one, level=math.nan)
+    assert safe(one, 0.05) == safe(fixed, level) and surely_worse(one, 0.05) == surely_worse(fixed, level)
+
+
+def test_a_look_tests_margins_at_its_own_level() -> None:
+    guard = reading("guard", 0.0, "guardrail", margin=0.2)  # z = 2: p = 0.023
+    assert decide([WON, guard], Rule(), False).reason == "won"
+    assert decide([WON, replace(guard, level=0.01)], Rule(), False).reason == "guardrail_unsettled"
+    assert decide([WON, replace(guard, level=0.0)], Rule(), False).reason == "guardrail_unsettled"
