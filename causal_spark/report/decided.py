@@ -52,8 +52,8 @@ def margins_section(phrases: Phrases, result: Result) -> Section | None:
 
 def _margin_row(phrases: Phrases, row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
     unit = "percent" if row["scale"] == "relative" else unit_of(about.get(str(row["outcome"]), {}).get("kind"))
-    names = ("estimate", "conf_low", "conf_high")
-    change = Change("row", *(numbers.as_float(row[name]) for name in names))
+    estimate, low, high = (numbers.as_float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
+    change = Change("row", estimate, low, high)
     margin = numbers.as_float(row["margin"])
     shown = (
         numbers.DASH if math.isnan(margin) else phrases.with_unit(numbers.FORMATTERS[unit](margin, None, False), unit)

@@ -87,7 +87,7 @@ def _plan(phrases: Phrases, method: Mapping[str, Any]) -> str:
     if not isinstance(plan, Mapping):
         return ""
     kind = phrases.name("sequential", plan.get("kind"))
-    said = phrases("set_sequential", kind=kind, units=numbers.count(plan.get("units")), key=clip(plan.get("key"), 80))
+    said = phrases("set_sequential", kind=kind, units=numbers.count(plan.get("units")), name=clip(plan.get("key"), 80))
     if plan.get("kind") != "group":
         return said
     return phrases("set_spending", plan=said, spending=phrases.name("spending", plan.get("spending")))

@@ -19,6 +19,7 @@ from causal_spark.errors import ConfigError
 from causal_spark.methods.experiment import Compressed, Experiment, Margin, looks, plan, solve
 from causal_spark.report.page import figures, render
 from causal_spark.results import Result
+from causal_spark.solve.always_valid import always_valid, mixing_variance
 from causal_spark.solve.multiplicity import adjust
 from causal_spark.solve.sequential import Plan, group_sequential
 from causal_spark.statistics import Grouped, Moments
@@ -238,19 +239,20 @@ def arms(n: int, effect: float) -> dict[str, Arms]:
 
 
 def test_bounds_of_five_looks_are_the_published_ones() -> None:
-    """ldbounds, O'Brien–Fleming with α/2 on each side, as printed; the nominal level is not the alpha spent."""
+    """ldbounds, O'Brien–Fleming with α/2 on each side, as printed (3.3569 from a coarser grid: 1.2e-4). The nominal
+    level of a look is not the alpha spent until then."""
     store, given = Store(), method(sequential=PLAN)
     for number in range(1, 6):
         result = store.look(given, arms(2000 * number, 1.0))
     table = result.diagnostics["looks"]
     assert list(table["look"]) == [1, 2, 3, 4, 5]
-    np.testing.assert_allclose(table["bound"], [4.8769, 3.3569, 2.6803, 2.2898, 2.0310], atol=5.1e-5)
+    np.testing.assert_allclose(table["bound"], [4.8769, 3.3569, 2.6803, 2.2898, 2.0310], atol=1.2e-4)
     np.testing.assert_allclose(table["spent"], [1.0777e-6, 7.8830e-4, 0.0076161, 0.024424, 0.05], rtol=5e-5)
     assert list(table["run_key"]) == ["run1", "run2", "run3", "run4", "run5"]
     np.testing.assert_allclose(table["statistic"], 1.0)
     nominal = 2 * stats.norm.sf(table["bound"])
     np.testing.assert_allclose(table["nominal"], nominal, rtol=1e-9)
-    assert (table["nominal"][1:] < 0.99 * table["spent"][1:]).all()
+    assert (table["nominal"][2:] < 0.98 * table["spent"][2:]).all()
 
 
 def test_the_sequential_row_counts_and_agrees_with_its_bound() -> None:
@@ -299,8 +301,10 @@ def test_guardrails_are_tested_at_the_level_of_the_look() -> None:
     bound = group_sequential([0.4], Plan(1, 0.05, alternative="greater"))[0]
     assert row.level == pytest.approx(bound.nominal, rel=1e-12)
     assert row.conf_high == pytest.approx(stats.t.isf(bound.nominal, row.dof) * row.std_error, rel=1e-9)
-    always = {**PLAN, "kind": "always_valid"}
-    assert row_of(Store().look(method(REVENUE, RELATIVE, sequential=always), found), "margins").level < bound.nominal
+    always = Store().look(method(REVENUE, RELATIVE, sequential={**PLAN, "kind": "always_valid"}), found)
+    error = math.sqrt(16 / 4000)
+    low = always_valid(0.0, error, mixing_variance(error**2, 4000, 10_000, 0.05, 1), 0.05, "greater").low
+    assert row_of(always, "margins").level == pytest.approx(stats.norm.sf(-low / error), rel=1e-9)
 
 
 def test_always_valid_against_published_numbers() -> None:
