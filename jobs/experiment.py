@@ -13,6 +13,9 @@ Units: ``input.units``, one row for each unit.
 - unit [user_id]: string or integer, unique, not NULL
 - arm [variant]: string, not NULL, the label of an arm of the experiment
 - cluster, if randomised by it: string or integer, not NULL
+- of a switchback instead: the region, and the period or the time [ts]: timestamp in UTC; its units are single events
+- triggered, if named: 0 or 1 (or boolean), not NULL, known in every arm; arms of other experiments: strings, NULL for
+  units that are not in them
 - the value, or numerator and denominator, and the covariates of each metric: numbers or booleans, no NaN, no infinity;
   a NULL is treated as ``nulls`` of the metric says
 - segments [country, platform]: strings, known before the exposure

@@ -15,7 +15,8 @@ from causal_spark.results import Result
 EVERYONE = "all"
 LOOKS = ("group_sequential", "always_valid")  # methods that hold at every look of a plan
 UNITS = dict.fromkeys(("proportion", "conversion", "retention"), "points")  # metrics of 0 and 1
-# Methods that stand beside the effects on means, in sections of their own, and never in their place.
+# The terms of an effect; others stand in sections of their own, and never in its place, as do the methods beside it.
+TERMS = ("difference", "lift")
 BESIDE = ("quantile", "mann_whitney", "bootstrap", "jackknife")
 # Methods of main rows that are adjusted by what was known before.
 ADJUSTED = ("cuped", "lin", "strata", "cuped_strata", "cupac")
@@ -116,7 +117,7 @@ def effects(result: Result, facts: Mapping[str, Any]) -> list[Effect]:
     """All effects in the order of ``estimates``; those of a run that is not trusted never count as moved."""
     groups: dict[tuple[str, str, str], dict[str, list[Change]]] = {}
     for row in records(result.estimates):
-        if row["method"] in BESIDE:
+        if row["term"] not in TERMS or row["method"] in BESIDE:
             continue
         key = (str(row["outcome"]), str(row["segment"]), str(row["contrast"]))
         groups.setdefault(key, {}).setdefault(str(row["term"]), []).append(change_of(row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causal_spark.report import decided, evidence, further, numbers, provenance, settings, trust, verdict
+from causal_spark.report import decided, designs, evidence, further, numbers, provenance, settings, trust, verdict
 from causal_spark.report.cells import blocks, change_cell, change_places, lift_places, p_cell, points_places, reading
 from causal_spark.report.drawings import every_figure
 from causal_spark.report.effects import (
@@ -43,6 +43,7 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
         further.methods_section(phrases, result),
         further.bayes_section(phrases, result),
         evidence.segments_section(phrases, result, facts, every, drawn),
+        *designs.sections(phrases, result),
         evidence.days_section(phrases, result, drawn),
         evidence.pre_section(phrases, result, drawn),
         *provenance.closing(phrases, result, facts),

@@ -12,7 +12,7 @@ from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
 NAMED = ("lift", "cluster_correction", "contrasts")  # a choice among words
-PLAIN = ("unit", "cluster", "as_of", "event_id")
+PLAIN = ("unit", "cluster", "triggered", "as_of", "event_id")
 DAYS = ("window_days", "pre_days", "by_day")
 
 
@@ -71,13 +71,16 @@ def pairs(phrases: Phrases, result: Result, facts: Mapping[str, Any], adjusted: 
     if adjusted and method.get("theta"):
         found["theta"] = clip(phrases.name("theta", method["theta"]), 80)
     found |= {"where": _conditions(method.get("where")), "shares": _shares(phrases, method)}
+    if method.get("switchback"):
+        found |= {"cluster": "", "switchback": _switchback(phrases, method["switchback"])}
+    found["interactions"] = _joined(phrases, method.get("interactions"))
     found |= {"holdouts": _joined(phrases, method.get("holdouts")), "segments": _segments(phrases, method)}
     if method.get("srm_alpha"):
         found["srm_alpha"] = f"p < {numbers.short(method['srm_alpha'])}"
     found["winsorize"] = _caps(phrases, result, facts)
     found |= {"sequential": _plan(phrases, method), "decision": _rule(phrases, method)}
-    order = (*PLAIN[:2], "where", "shares", "holdouts", *DAYS, *PLAIN[2:], *NAMED, "theta", "winsorize", "segments",
-             "decision", "sequential")  # fmt: skip
+    order = (*PLAIN[:2], "switchback", "where", "shares", "holdouts", "triggered", "interactions", *DAYS, *PLAIN[3:],
+             *NAMED, "theta", "winsorize", "segments", "decision", "sequential")  # fmt: skip
     return [(phrases("fact_" + key), found[key]) for key in (*order, "srm_alpha") if found.get(key)]
 
 
@@ -109,6 +112,15 @@ def _shares(phrases: Phrases, method: Mapping[str, Any]) -> str:
     if not isinstance(shares, Mapping) or not shares:
         return phrases("shares_equal") if "shares" in method else ""
     return phrases.listed(f"{clip(arm, 60)} {numbers.percent(numbers.as_float(s), 1)}" for arm, s in shares.items())
+
+
+def _switchback(phrases: Phrases, plan: Mapping[str, Any]) -> str:
+    """What was switched, where and how often."""
+    region = clip(plan.get("region"), 60)
+    if not plan.get("hours"):
+        return phrases("set_switchback_column", region=region, period=clip(plan.get("period"), 60))
+    minutes = numbers.plain(plan.get("burn_in"), 0)
+    return phrases("set_switchback", region=region, hours=f"{numbers.as_float(plan['hours']):g}", minutes=minutes)
 
 
 def _segments(phrases: Phrases, method: Mapping[str, Any]) -> str:

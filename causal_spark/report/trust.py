@@ -16,7 +16,8 @@ from causal_spark.results import Result
 WORST_FIRST = ("invalid", "stop", "warn", "pass")
 MAX_REASONS = 6
 MERGED = ("HOT_KEY",)  # one column may stand in several metrics
-LEVELS = ("SRM", "PRE_PERIOD")  # their limit is a significance level, not a share
+# Their limit is a significance level, not a share.
+LEVELS = ("SRM", "PRE_PERIOD", "TRIGGER", "INTERACTION", "NOVELTY", "HOLDOUT")
 _BEFORE = " before"
 _RATIO_BEFORE = re.compile(r"(\S[^/]*?) numerator before / \1 denominator before")
 

@@ -61,6 +61,12 @@ class Measure:
         """The unit's total of the contributions, 0 where there is none."""
         return F.coalesce(F.max(value) if self.any else F.sum(value), F.lit(0).cast("bigint"))
 
+    def matured(self, as_of: int) -> Column:
+        """The total, NULL for units that are not mature at ``as_of``."""
+        if self.mature is None:
+            return col(self.name)
+        return F.when(F.col(EXPOSED) + F.lit(self.mature) <= F.lit(as_of), col(self.name)).alias(self.name)
+
 
 def first_exposures(exposures: DataFrame, unit: str, arm: str, time: str, carried: Mapping[str, str]) -> DataFrame:
     """One row per unit: first exposure, its arm and the ``carried`` columns (new name → column) as of then.
@@ -115,11 +121,7 @@ def totals(pairs: DataFrame, measures: Sequence[Measure], carried: Sequence[str]
         F.count(ELAPSED).alias(EVENTS),
         F.count(before).alias(BEFORE),
     )
-    for m in measures:
-        if m.mature is not None:
-            grown = F.col(EXPOSED) + F.lit(m.mature) <= F.lit(as_of)
-            table = table.withColumn(m.name, F.when(grown, col(m.name)))
-    return table
+    return table.select(*keys, *(m.matured(as_of) for m in measures), EVENTS, BEFORE)
 
 
 def daily(pairs: DataFrame, measures: Sequence[Measure], days: int, as_of: int) -> DataFrame:
@@ -128,8 +130,24 @@ def daily(pairs: DataFrame, measures: Sequence[Measure], days: int, as_of: int) 
     over = F.col(EXPOSED) + (day + F.lit(1)) * F.lit(DAY) <= F.lit(as_of)
     rows = pairs.withColumn(SINCE, F.floor(F.col(ELAPSED) / F.lit(DAY)).cast("bigint"))
     rows = rows.where((day >= 0) & (day < days) & over)
-    rows = rows.select(UNIT, ARM, SINCE, *(m.fixed().alias(m.name) for m in measures))
-    return rows.groupBy(UNIT, ARM, SINCE).agg(*(m.total(col(m.name)).alias(m.name) for m in measures))
+    rows = rows.select(UNIT, ARM, EXPOSED, SINCE, *(m.fixed().alias(m.name) for m in measures))
+    return rows.groupBy(UNIT, ARM, EXPOSED, SINCE).agg(*(m.total(col(m.name)).alias(m.name) for m in measures))
+
+
+def span_name(measure: Measure, span: tuple[int, int]) -> str:
+    return f"{measure.name} (days {span[0]} to {span[1] - 1})"
+
+
+def stretched(days: DataFrame, measures: Sequence[Measure], spans: Sequence[tuple[int, int]], as_of: int) -> DataFrame:
+    """From ``daily`` to one row per unit: its measures in spans [from, to) of days, if all of them are over."""
+    grown = F.col(EXPOSED) + F.lit(spans[-1][1] * DAY) <= F.lit(as_of)
+    since = F.col(SINCE)
+    asked = [
+        m.total(F.when((since >= F.lit(start)) & (since < F.lit(stop)), col(m.name))).alias(span_name(m, (start, stop)))
+        for m in measures
+        for start, stop in spans
+    ]
+    return days.where(grown).groupBy(UNIT, ARM).agg(*asked)
 
 
 def decimals(table: DataFrame, measures: Sequence[Measure]) -> DataFrame:

@@ -13,7 +13,15 @@ import pytest
 import yaml
 
 from causal_spark import config, job
-from causal_spark.methods.experiment import RESOLVABLE, DecisionRule, Experiment, Margin, Metric, Sequential
+from causal_spark.methods.experiment import (
+    RESOLVABLE,
+    DecisionRule,
+    Experiment,
+    Margin,
+    Metric,
+    Sequential,
+    Switchback,
+)
 from causal_spark.methods.experiment.settings import Bayes, Bootstrap
 from causal_spark.simulate import ShopDesign, truth
 from causal_spark.words import catalogue
@@ -22,7 +30,7 @@ from tests.run import ROOT
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"])
 METHOD_PAGES = [ROOT / "docs" / "experiment.md", ROOT / "docs" / "experiment.zh.md"]
 PAIRS = [(ROOT / "README.md", ROOT / "README.zh.md"), (METHOD_PAGES[0], METHOD_PAGES[1])]
-KEYED = (Experiment, Metric, Bayes, Bootstrap, Margin, DecisionRule, Sequential)
+KEYED = (Experiment, Metric, Switchback, Bayes, Bootstrap, Margin, DecisionRule, Sequential)
 TEXTS = (config.Filter, config.Source, config.Output, config.Tracking, config.Report)
 CLASSES = {cls.__name__: cls for cls in (*KEYED, *TEXTS)}
 REQUIRED = {"required", "必填"}
@@ -107,7 +115,7 @@ def test_every_check_is_there(path: Path) -> None:
     """The codes are those of the sentences that the job's own files name; a check that can only pass has no other."""
     keys = [key.removeprefix("check_") for key in catalogue("en") if key.startswith("check_")]
     methods = ROOT / "causal_spark" / "methods"
-    source = "".join(text_of(file) for file in (*methods.glob("*.py"), *(methods / "experiment").glob("*.py")))
+    source = "".join(text_of(file) for file in (*methods.glob("*.py"), *(methods / "experiment").rglob("*.py")))
     codes = {code for key in keys if f'"{(code := key.removesuffix("_pass").upper())}"' in source}
     found = re.findall(r"^\| `([A-Z_]+)` \|", text_of(path), flags=re.MULTILINE)
     assert sorted(found) == sorted(codes)

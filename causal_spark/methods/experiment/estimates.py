@@ -65,17 +65,20 @@ class Solver:
             return [row for contrast in self.contrasts() for row in self._empty(segment, block, contrast, note)]
         arms = self.cells.arms(segment, block.metric.name)
         found = self.adjusted(segment, arms, block)
-        rows = []
+        rows: list[Estimate] = []
         for contrast in self.contrasts():
-            missing = [a for a in (contrast.treatment, contrast.control) if a not in arms or arms[a].n < 2]
-            if missing:
-                note = say("note_few_units", self.language, arms=", ".join(missing))
-                rows += self._empty(segment, block, contrast, note)
-                continue
-            if found is not None:
-                rows += self._adjusted(segment, block, contrast, arms, found)
-            rows += self._plain(segment, block, contrast, arms, twin=found is not None)
+            rows += self.compare(segment, block, contrast, arms, found)
         return rows
+
+    def compare(self, segment: str, block: plan.Block, contrast: Contrast, arms: Mapping[str, Moments],
+                found: Adjusted | None) -> list[Estimate]:  # fmt: skip
+        """Difference and lift of two of the ``arms``, adjusted where that is given, with their unadjusted twins."""
+        missing = [a for a in (contrast.treatment, contrast.control) if a not in arms or arms[a].n < 2]
+        if missing:
+            note = say("note_few_units", self.language, arms=", ".join(missing))
+            return self._empty(segment, block, contrast, note)
+        rows = [] if found is None else self._adjusted(segment, block, contrast, arms, found)
+        return rows + self._plain(segment, block, contrast, arms, twin=found is not None)
 
     def adjustment(self, arms: Mapping[str, Moments], block: plan.Block) -> Adjustment | None:
         """CUPED on the metric's covariates."""

@@ -144,7 +144,7 @@ def unit_totals(method: Experiment, pairs: Frame, planned: Plan, as_of: int) -> 
 
 
 def _carried(method: Experiment) -> dict[str, str]:
-    return {name: name for name in (*method.segments, *([method.strata] if method.strata else []))}
+    return {name: name for name in method.carried}
 
 
 def events_to_units(
@@ -162,26 +162,68 @@ def events_to_units(
     return UnitTable(frame, planned.metrics, units.UNIT, units.ARM, found, arms, facts)
 
 
-def compress_days(
-    method: Experiment, pairs: Frame, staged: Frame, planned: Plan, arms: Mapping[str, float], as_of: int
-) -> Grouped:
-    """Moments by arm and day since exposure over units whose day is over; units without events that day are zeros."""
-    days = method.by_day or 0
-    whole = [replace(m, start=0, stop=None, mature=None) for m in planned.measures if m.start == 0]
-    known = {m.name for m in whole}
-    blocks = {}
-    for block in plan.blocks(planned.metrics):
-        columns = tuple(dict.fromkeys(c.source for c in block.parts[0].columns))
-        if known.issuperset(columns):
-            blocks[block.metric.name] = columns
-    active = units.decimals(units.daily(units.in_one_arm(pairs), whole, days, as_of), whole)
-    found = compress(active, MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, units.SINCE)))
-    grown = units.by_age(units.in_one_arm(staged), days, as_of)
-    cells: dict[tuple[str | None, ...], Moments] = {}
-    for arm in arms:
-        for day in range(days):
-            at_risk = sum(n for (name_, age), (n,) in grown.cells.items() if name_ == arm and int(str(age)) > day)
+@dataclass(frozen=True)
+class Days:
+    """The effects by day since exposure, from the days of units with events, which are staged, and all units' ages."""
+
+    method: Experiment
+    planned: Plan
+    as_of: int
+
+    @property
+    def measures(self) -> tuple[units.Measure, ...]:
+        """Those that count from the exposure on, without their windows."""
+        return tuple(replace(m, start=0, stop=None, mature=None) for m in self.planned.measures if m.start == 0)
+
+    @property
+    def number(self) -> int:
+        return self.method.by_day or 0
+
+    def active(self, pairs: Frame) -> Frame:
+        """One row for each unit and day with events, of days that are over, in fixed-point integers."""
+        return units.daily(units.in_one_arm(pairs), self.measures, self.number, self.as_of)
+
+    def grown(self, staged: Frame, arms: Mapping[str, float]) -> dict[str, list[int]]:
+        """Units of each arm whose days are over, for every number of days from 0 on."""
+        ages = units.by_age(units.in_one_arm(staged), self.number, self.as_of).cells.items()
+        return {
+            arm: [int(sum(n for (of, age), (n,) in ages if of == arm and int(str(age)) >= day))
+                  for day in range(self.number + 1)]
+            for arm in arms
+        }  # fmt: skip
+
+    def moments(self, active: Frame, grown: Mapping[str, Sequence[int]]) -> Grouped:
+        """Moments by arm and day over the units whose day is over; units without events that day are zeros."""
+        known, blocks = {m.name for m in self.measures}, {}
+        for block in plan.blocks(self.planned.metrics):
+            columns = tuple(dict.fromkeys(c.source for c in block.parts[0].columns))
+            if known.issuperset(columns):
+                blocks[block.metric.name] = columns
+        spec = MomentsSpec({plan.ROWS: (), **blocks}, by=(units.ARM, units.SINCE))
+        found = compress(units.decimals(active, self.measures), spec)
+        cells: dict[tuple[str | None, ...], Moments] = {}
+        for arm, counts in grown.items():
+            for day in range(self.number):
+                for name, columns in blocks.items():
+                    seen = found.cells.get((arm, str(day), name), Moments.empty(columns))
+                    cells[(arm, str(day), name)] = seen + Moments.constant(columns, counts[day + 1] - seen.n)
+        return Grouped((units.ARM, "day", BLOCK), cells)
+
+    def trend(self, active: Frame, grown: Mapping[str, Sequence[int]]) -> Grouped | None:
+        """Moments by arm of each mean metric in stretches of days, of the units for which all of them are over."""
+        spans = plan.stretches(self.number)
+        means = {metric.name for metric in self.planned.metrics if metric.kind != "ratio"}
+        measures = [m for m in self.measures if m.name in means]
+        if len(spans) < 2 or not measures:
+            return None
+        named = {m.name: [replace(m, name=units.span_name(m, span)) for span in spans] for m in measures}
+        wide = units.stretched(active, measures, spans, self.as_of)
+        blocks = {name: tuple(part.name for part in parts) for name, parts in named.items()}
+        parts = [part for parts in named.values() for part in parts]
+        found = compress(units.decimals(wide, parts), MomentsSpec(blocks, by=(units.ARM,)))
+        cells: dict[tuple[str | None, ...], Moments] = {}
+        for arm, counts in grown.items():
             for name, columns in blocks.items():
-                seen = found.cells.get((arm, str(day), name), Moments.empty(columns))
-                cells[(arm, str(day), name)] = seen + Moments.constant(columns, at_risk - seen.n)
-    return Grouped((units.ARM, "day", BLOCK), cells)
+                seen = found.cells.get((arm, name), Moments.empty(columns))
+                cells[(arm, name)] = seen + Moments.constant(columns, counts[spans[-1][1]] - seen.n)
+        return Grouped((units.ARM, BLOCK), cells)

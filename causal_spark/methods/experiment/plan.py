@@ -11,6 +11,8 @@ from causal_spark.solve.means import Form
 # The block without columns that counts all units.
 ROWS = "(units)"
 SIZE = "(size)"
+# Stretches of days whose covariance is asked for: at most so many.
+STRETCHES = 5
 
 
 @dataclass(frozen=True)
@@ -101,3 +103,9 @@ def block(metric: Metric) -> Block:
 
 def blocks(metrics: Iterable[Metric]) -> tuple[Block, ...]:
     return tuple(block(metric) for metric in metrics)
+
+
+def stretches(days: int) -> list[tuple[int, int]]:
+    """``days`` since exposure in at most seven stretches of as many whole days; days after the last are left out."""
+    width = -(-days // STRETCHES)
+    return [(start, start + width) for start in range(0, days - width + 1, width)]

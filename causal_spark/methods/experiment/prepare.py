@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from causal_spark.errors import ConfigError, GateError
-from causal_spark.methods.experiment import passes, plan
+from causal_spark.methods.experiment import passes, plan, switchback
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.passes.given import Given
@@ -27,16 +27,16 @@ def check_units(method: Experiment, frame: Frame, checks: Checks) -> UnitTable:
     metrics = tuple(_needs_value(metric) for metric in method.metrics)
     planned = plan.blocks(metrics)
     numbers = list(dict.fromkeys(source for block in planned for source in _sources(block)))
-    keys = [method.unit, method.arm, *filter(None, (method.cluster, method.strata)), *method.segments]
+    keys = [method.unit, method.arm, *method.randomised, *method.carried]
     require(frame, keys, "units")
     require_filters(frame, method.where, "units")
     require_numbers(frame, numbers, "units")
-    frame = where(frame, method.where)
+    frame = switchback.cells(method, where(frame, method.where), checks)
     rounded = {s for b in planned for s in _sources(b) if _solid(method, b)}
     rounded |= {c.source for b in planned for c in b.columns if c.winsorize is not None}
     found = gate.ranges(frame, [*dict.fromkeys(keys), *numbers], nan=rounded)
     checks.empty("units", found[""].n)
-    checks.null_keys("units", found, method.unit, method.arm, method.cluster)
+    checks.null_keys("units", found, method.unit, method.arm, *method.randomised)
     checks.numbers("units", found, planned)
     checks.refuse()
     frame = _unsplit(method, frame, found[""].n, checks)

@@ -59,6 +59,10 @@ def _from_events(
     table = events.events_to_units(method, staged, planned, arms, checks)
     progress("compress")
     found = prepare.compress_units(method, table, checks)
-    if method.by_day is None:
+    days = events.Days(method, planned, as_of)
+    if method.by_day is None or not days.measures:
         return found
-    return replace(found, days=events.compress_days(method, pairs, staged, planned, arms, as_of))
+    active, grown = stage(engine, days.active(pairs), scratch("days")), days.grown(staged, arms)
+    trend = days.trend(active, grown)
+    more = found.more if trend is None else {**found.more, "novelty": trend.to_dict()}
+    return replace(found, days=days.moments(active, grown), more=more)

@@ -58,6 +58,11 @@ class Cells:
         found = self._index.get((segment, block), {})
         return {label: found[label] for label in self.compressed.facts["arms"] if label in found}
 
+    def holdouts(self, block: str) -> dict[str, Moments]:
+        """Moments over all units by the arms that left the test, as far as they have units."""
+        found = self._index.get(("all", block), {})
+        return {label: found[label] for label in self.method.holdouts if label in found}
+
     def counts(self, segment: str = "all") -> dict[str, int]:
         """Units (or clusters) by every label of the arm column, holdouts and unknown labels included."""
         return {label: int(part.n) for label, part in self._index.get((segment, plan.ROWS), {}).items()}
@@ -147,13 +152,13 @@ def sample_ratio(cells: Cells, checks: Checks) -> list[dict[str, Any]]:
         if segment == "all":
             verdict = "invalid" if flagged else "pass"
             counted = _listed(planned, observed, checks.language)
-            checks.add("SRM", verdict, threshold=alpha, p=_p(test.p_value), counts=counted)
+            checks.add("SRM", verdict, threshold=alpha, p=p_text(test.p_value), counts=counted)
         elif flagged:
-            checks.add("SRM_SEGMENT", "warn", column=segment, share=off, threshold=alpha, p=_p(p_adjusted[segment]))
+            checks.add("SRM_SEGMENT", "warn", column=segment, share=off, threshold=alpha, p=p_text(p_adjusted[segment]))
     return rows
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
     """A p-value with its sign of relation: "= 0.02"."""
     return "= NaN" if math.isnan(value) else "< 1e-300" if value < 1e-300 else f"= {value:.3g}"
 
@@ -186,7 +191,7 @@ def pre_period(cells: Cells, checks: Checks) -> list[dict[str, Any]]:
         row |= {"p_adjusted": float(p), "flagged": bool(p < method.srm_alpha)}
         if row["flagged"]:
             checks.add(
-                "PRE_PERIOD_BIAS", "warn", column=row["outcome"], p=_p(row["p_adjusted"]), contrast=row["contrast"]
+                "PRE_PERIOD_BIAS", "warn", column=row["outcome"], p=p_text(row["p_adjusted"]), contrast=row["contrast"]
             )
     if rows and not any(row["flagged"] for row in rows):
         checks.add("PRE_PERIOD_BIAS", "pass", tests=len(rows))

@@ -17,6 +17,7 @@ Kind = Literal["mean", "proportion", "ratio", "count", "revenue", "conversion", 
 BINARY = ("proportion", "conversion", "retention")
 POSITIVE = "a whole number of 1 or more"
 LONGEST, FINEST = 3_660, 10**12  # days of a window; units of a fixed-point integer
+CELL = "(region and period)"  # the column of a switchback's cells
 NON_NEGATIVE = ("count", "revenue", "proportion", "conversion", "retention")
 VALUED = ("mean", "revenue", "count")  # every unit has a value of its own
 
@@ -112,13 +113,47 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Switchback:
+    """Arms were switched over time in every region: what was randomised are the cells of ``region`` and period.
+
+    ``period``: its column; or else ``hours``: the length of the periods into which ``method.time`` is cut, from
+    ``origin`` on (ISO time, UTC; default: 1970-01-01, so that 24 hours are the days). ``burn_in``: rows of the first so
+    many minutes of every period are left out.
+    """
+
+    region: str
+    period: str | None = None
+    hours: float | None = None
+    origin: str | None = None
+    burn_in: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.period is None) == (self.hours is None) or (self.origin is not None and self.hours is None):
+            raise ConfigError("switchback_period")
+        where = "method.switchback"
+        if self.hours is not None and not 1 / 60 <= self.hours <= 24 * LONGEST:
+            raise ConfigError("bad_number", where=f"{where}.hours", got=self.hours, expected="hours, a minute or more")
+        if not 0 <= self.burn_in < 60 * (self.hours or math.inf) or (self.burn_in and self.hours is None):
+            expected = "minutes of 0 or more, fewer than a period has; only with hours"
+            raise ConfigError("bad_number", where=f"{where}.burn_in", got=self.burn_in, expected=expected)
+        self.origin_micros()
+
+    def origin_micros(self) -> int:
+        """``origin`` in microseconds since 1970."""
+        return utc_micros(self.origin, "method.switchback.origin") or 0
+
+
+@dataclass(frozen=True)
 class Experiment:
     """An A/B test with any number of arms; units or clusters of units were randomised.
 
-    ``shares``: planned share of each arm (omitted: every arm found, equal). ``holdouts``: arms that leave the test.
-    ``cluster``: the column that was randomised, if it is not the unit. ``time``: the time column of exposures and
-    events. ``window_days``: events count for this long after first exposure; ``pre_days``: the same metrics over
-    this long before it become covariates. ``by_day``: effects for each of so many days since exposure.
+    ``shares``: planned share of each arm (omitted: every arm found, equal). ``holdouts``: arms that leave the test;
+    ``holdout_effect``: all tested arms together are compared with each of them. ``cluster``: the column that was
+    randomised, if it is not the unit. ``switchback``: cells of region and period were randomised, and are the cluster.
+    ``triggered``: the 0/1 column of the units that could have met the change, known in every arm. ``interactions``: the
+    arm columns of other experiments on the same units. ``time``: the time column of exposures and events, or of a
+    switchback. ``window_days``: events count for this long after first exposure; ``pre_days``: the same metrics over
+    this long before it become covariates. ``by_day``: effects for each of so many days since exposure, their trend.
     ``as_of``: the end of the data (ISO time, UTC; default: the latest event). ``min_segment``: fewer units in an
     arm of a segment are suppressed. ``max_split``: share of units in several arms above which the job refuses.
     ``exact_values``: histograms of at most so many possible values are exact; others keep ``histogram_bits`` binary
@@ -136,7 +171,11 @@ class Experiment:
     metrics: tuple[Metric, ...]
     shares: Mapping[str, float] | None = None
     holdouts: tuple[str, ...] = ()
+    holdout_effect: bool = False
     cluster: str | None = None
+    switchback: Switchback | None = None
+    triggered: str | None = None
+    interactions: tuple[str, ...] = ()
     time: str | None = None
     where: tuple[Filter, ...] = ()
     segments: tuple[str, ...] = ()
@@ -188,6 +227,7 @@ class Experiment:
             if not least <= number <= most:
                 expected = f"a whole number from {least} to {most}"
                 raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
+        self._check_design()
         if self.cluster is not None and any(metric.ranks for metric in self.metrics):
             raise ConfigError("ranks_of_clusters")
         for name in self.bootstrap.metrics if self.bootstrap is not None else ():
@@ -197,6 +237,8 @@ class Experiment:
         self._check_adjustment()
         if self.control in self.holdouts:
             raise ConfigError("control_is_holdout", control=self.control)
+        if self.holdout_effect and not self.holdouts:
+            raise ConfigError("holdout_effect_needs_holdouts")
         if self.shares is not None:
             self._check_shares(self.shares)
         self._check_rules()
@@ -223,6 +265,41 @@ class Experiment:
             raise ConfigError("shares_sum", total=round(sum(shares.values()), 6))
         if len([arm for arm in shares if arm not in self.holdouts]) < 2:
             raise ConfigError("one_arm", arms=", ".join(shares))
+
+    def _check_design(self) -> None:
+        """What was randomised, and the columns that further split the arms."""
+        if self.switchback is not None and self.switchback.hours is not None and self.time is None:
+            raise ConfigError("missing_key", where="method", key="time")
+        if self.switchback is not None:
+            if self.cluster not in (None, CELL):
+                raise ConfigError("switchback_and_cluster")
+            # who asks for clusters, from whichever room, finds the cells
+            object.__setattr__(self, "cluster", CELL)
+        for key in ("triggered", "interactions"):
+            if getattr(self, key) and self.cluster is not None:
+                raise ConfigError("not_with_clusters", key=key)
+        taken = [self.unit, self.arm]
+        for name in self.splits:
+            if name in taken:
+                raise ConfigError("repeated_role", column=name)
+            taken.append(name)
+
+    @property
+    def randomised(self) -> tuple[str, ...]:
+        """The columns of the table that ``cluster`` is made of."""
+        if self.switchback is None:
+            return (self.cluster,) if self.cluster else ()
+        return (self.switchback.region, self.switchback.period or str(self.time))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The columns beside segments by which the arms are split: the trigger and other experiments."""
+        return (*((self.triggered,) if self.triggered else ()), *self.interactions)
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """What is known of a unit beside its arm."""
+        return (*self.segments, *filter(None, [self.strata]), *self.splits)
 
     def _check_rules(self) -> None:
         check_levels(self.margin_alpha, self.decision)

@@ -11,9 +11,13 @@ from collections.abc import Callable, Sequence
 from causal_spark.methods.experiment.analyses.bayes import bayes
 from causal_spark.methods.experiment.analyses.decisions import decisions
 from causal_spark.methods.experiment.analyses.found import Found
+from causal_spark.methods.experiment.analyses.holdouts import holdouts
+from causal_spark.methods.experiment.analyses.interactions import interactions
+from causal_spark.methods.experiment.analyses.novelty import novelty
 from causal_spark.methods.experiment.analyses.quantiles import quantiles
 from causal_spark.methods.experiment.analyses.ranks import ranks
 from causal_spark.methods.experiment.analyses.resampling import resampling
+from causal_spark.methods.experiment.analyses.triggered import triggered
 from causal_spark.methods.experiment.estimates import Solver
 from causal_spark.results import Estimate
 
@@ -23,5 +27,9 @@ ANALYSES: tuple[Analysis, ...] = (
     ranks,
     resampling,
     bayes,
+    triggered,
+    interactions,
+    novelty,
+    holdouts,
     decisions,  # last: it asks what all checks found
 )

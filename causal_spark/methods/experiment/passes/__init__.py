@@ -12,8 +12,10 @@ from causal_spark.methods.experiment.passes.buckets import buckets
 from causal_spark.methods.experiment.passes.cupac import cupac
 from causal_spark.methods.experiment.passes.given import Given
 from causal_spark.methods.experiment.passes.histograms import histograms
+from causal_spark.methods.experiment.passes.interactions import interactions
 from causal_spark.methods.experiment.passes.leverage import leverage
 from causal_spark.methods.experiment.passes.strata import strata
+from causal_spark.methods.experiment.passes.triggered import triggered
 
 Pass = Callable[[Given], Any]
 PASSES: Mapping[str, Pass] = {
@@ -22,6 +24,8 @@ PASSES: Mapping[str, Pass] = {
     "leverage": leverage,
     "strata": strata,
     "cupac": cupac,
+    "triggered": triggered,
+    "interactions": interactions,
 }
 
 
