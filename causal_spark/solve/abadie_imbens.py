@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from causal_spark.solve.matched import NUMBER, PLACE, ROWS, SIDE, SQUARES, USES, Rules
+from causal_spark.solve.matched import ALONE, NUMBER, PLACE, ROWS, SIDE, SQUARES, USES, Rules
 from causal_spark.statistics import Sums
 from causal_spark.statistics.moments import Array
 
@@ -39,13 +39,17 @@ def with_border(sums: Sums, records: Array, rules: Rules) -> Sums:
     np.add.at(merged, back.ravel(), records)
     for side in rules.sides:
         mine = merged[keys[:, 0] == side]
-        k, parts, rows, variance = mine[:, USES], mine[:, SQUARES], mine[:, ROWS], mine[:, 6:]
+        k, parts, rows, variance = mine[:, USES], mine[:, SQUARES], mine[:, ROWS], mine[:, ALONE + 1 :]
+        alone = mine[:, ALONE]
         values[f"squares{side}"] += rows @ k**2
         values[f"parts{side}"] += rows @ parts
         values[f"used{side}"] += rows @ (k > 0)
         values[f"squares_variance{side}"] += k**2 @ variance
         values[f"uses_variance{side}"] += k @ variance
         values[f"parts_variance{side}"] += parts @ variance
+        values[f"alone_uses{side}"] += k @ alone
+        values[f"alone_squares{side}"] += k**2 @ alone
+        values[f"alone_parts{side}"] += parts @ alone
     return Sums(values)
 
 
@@ -97,11 +101,30 @@ def _candidate_sums(
         parts = level * sum(sums.number(f"parts{s}") for s in sides)
         both = level * matched if len(sides) == 2 else np.zeros_like(level)
         return {"both": both, "every": level * matched}, parts, squares
-    squares = sum((sums[f"squares_variance{s}"] for s in sides), np.zeros(1))
-    parts = sum((sums[f"parts_variance{s}"] for s in sides), np.zeros(1))
-    uses = sum((sums[f"uses_variance{s}"] for s in sides), np.zeros(1))
-    every = sum((sums[f"variance{s}"] for s in sides), np.zeros(1))
+    squares, parts, uses, every = (
+        sum((_with_alone(sums, side, *names) for side in sides), np.zeros(1))
+        for names in (
+            ("squares_variance", "alone_squares"),
+            ("parts_variance", "alone_parts"),
+            ("uses_variance", "alone_uses"),
+            ("variance", "alone_focal"),
+        )
+    )
     return {"both": uses if len(sides) == 2 else np.zeros_like(uses), "every": every}, parts, squares
+
+
+def _with_alone(sums: Sums, side: int, known: str, alone: str) -> Array:
+    """Σ of factors · σ² of a side, where units ``alone`` in their arm and group have the mean σ² of the others.
+
+    The mean is over focal units, or over matches by their uses. NaN if there are no others.
+    """
+    factor = sums.number(f"{alone}{side}")
+    if factor == 0:
+        return sums[f"{known}{side}"]
+    mean, without = ("variance", "alone_focal") if known == "variance" else ("uses_variance", "alone_uses")
+    others = sums.number(f"matched{side}") - sums.number(f"{without}{side}")
+    level = sums[f"{mean}{side}"] / others if others > 1e-9 else np.full_like(sums[f"{mean}{side}"], np.nan)
+    return np.asarray(sums[f"{known}{side}"] + factor * level)
 
 
 def _score_correction(sums: Sums, rules: Rules, effect: Array, matched: float, information: Array) -> Array:

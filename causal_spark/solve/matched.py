@@ -14,14 +14,15 @@ from typing import Literal
 import numpy as np
 
 from causal_spark.solve import balance, metric
+from causal_spark.solve.greedy import Order, greedy
 from causal_spark.solve.metric import Links
-from causal_spark.solve.nearest import Index, Mask, Order, Ranges, greedy, nearest, range_sums, uses
+from causal_spark.solve.nearest import Index, Mask, Ranges, nearest, range_sums, uses
 from causal_spark.statistics import Sums
 from causal_spark.statistics.moments import Array
 
 Estimand = Literal["ATT", "ATC", "ATE"]
 # Columns of a border record before the q sums of variances.
-SIDE, NUMBER, PLACE, USES, SQUARES, ROWS = range(6)
+SIDE, NUMBER, PLACE, USES, SQUARES, ROWS, ALONE = range(7)
 # Matches of one unit that are listed as pairs.
 MAX_TIES = 20
 
@@ -49,6 +50,8 @@ class Points:
         """The rows of each group."""
         if len(self.group) == 0:
             return []
+        if self.group[0] == self.group[-1]:
+            return [slice(0, len(self.group))]
         starts = [0, *(np.flatnonzero(self.group[1:] != self.group[:-1]) + 1).tolist(), len(self.group)]
         return [slice(a, b) for a, b in pairwise(starts)]
 
@@ -82,19 +85,20 @@ class Rules:
 
 
 def sums_with_replacement(points: Points, rules: Rules) -> tuple[Sums, Array]:
-    """The sums of a block and its border records, shape (r, 6 + q). Abadie & Imbens (2006, 2016).
+    """The sums of a block and its border records, shape (r, 7 + q). Abadie & Imbens (2006, 2016).
 
     For each side (focal arm): ``n``, ``matched``, Σ effect, Σ effect², Σ of the mean squared differences to the
     matches, Σ of the outcomes and of the conditional variance σ² of the matched focal units, Σ of the outcomes of
-    their matches, balance, and for the candidates Σ K², Σ K′ and their products with σ².
+    their matches, balance, and for the candidates Σ K², Σ K′ and their products with σ². Units ``alone`` in their arm
+    and group have no σ²: of them there are the number of focal ones and ΣK, ΣK², ΣK′ of the candidates.
     """
     q, p = points.outcomes.shape[1], points.covariates.shape[1]
     total = {f"{name}{side}": np.zeros(shape) for side in rules.sides for name, shape in _shapes(q).items()}
     for side in rules.sides:
-        total |= _balance(points, np.zeros(len(points.point)), rules, side)
+        total |= _balance(points.take(slice(0, 0)), np.zeros(0), rules, side)
     if rules.estimated:
         total |= {name: np.zeros(shape) for name, shape in _score_shapes(q, p).items()}
-    records = [np.zeros((0, 6 + q))]
+    records = [np.zeros((0, 7 + q))]
     for rows in points.groups():
         mine = points.take(rows)
         for side in rules.sides:
@@ -110,7 +114,13 @@ def sums_with_replacement(points: Points, rules: Rules) -> tuple[Sums, Array]:
 
 def _shapes(q: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of one side's sums."""
-    numbers = dict.fromkeys(("n", "matched", "squares", "parts", "used"), ())
+    numbers = dict.fromkeys(
+        (
+            *("n", "matched", "squares", "parts", "used"),
+            *("alone_focal", "alone_uses", "alone_squares", "alone_parts"),
+        ),
+        (),
+    )
     of_outcomes = dict.fromkeys(
         (
             *("effect", "effect2", "within", "focal", "match", "variance"),
@@ -122,9 +132,10 @@ def _shapes(q: int) -> dict[str, tuple[int, ...]]:
 
 
 def _balance(points: Points, weight: Array, rules: Rules, side: int) -> dict[str, Array]:
-    """Balance sums of the weighted rows, under names of their own."""
-    x = points.covariates[:, list(rules.main)]
-    found = balance.sums(x, points.treated.astype(float), weight, rules.cuts, np.zeros(len(rules.main)))
+    """Balance sums of the rows that have a weight, under names of their own."""
+    rows = np.flatnonzero(weight)
+    x = points.covariates.take(rows, axis=0)[:, list(rules.main)]
+    found = balance.sums(x, points.treated[rows].astype(float), weight[rows], rules.cuts, np.zeros(len(rules.main)))
     return {f"balance{side} {name}": value for name, value in found.values.items()}
 
 
@@ -145,17 +156,19 @@ def balance_sums(found: Sums, side: int) -> Sums:
 def _side(points: Points, rules: Rules, side: int) -> tuple[dict[str, Array], Array]:
     focal, candidates, ranges = _ranges(points, rules, side)
     there, size = ranges.matched, np.maximum(ranges.size, 1)[:, None]
-    y = points.outcomes[candidates]
+    y = points.outcomes.take(candidates, axis=0)
     sums = _sums(np.hstack([y, y * y]), ranges) / size
     q = y.shape[1]
     mean, square = sums[there, :q], sums[there, q:]
-    own = points.outcomes[focal][there]
+    own = points.outcomes.take(focal[there], axis=0)
     effect = (own - mean) if side else (mean - own)
-    used, parts = _uses(ranges, len(candidates)), _parts(ranges, len(candidates))
+    used = _uses(ranges, len(candidates))
+    parts = used if int(size.max(initial=1)) == 1 else _parts(ranges, len(candidates))
     weight = np.zeros(len(points.point))
     weight[candidates] = used
     weight[focal[there]] = 1.0
-    variance = _conditional_variance(points, rules, (weight > 0) & (rules.sample | (points.treated != bool(side))))
+    wanted = (weight > 0) & (rules.sample | (points.treated != bool(side)))
+    variance, alone = _conditional_variance(points, rules, wanted)
     found = {
         "n": np.array(float(len(focal))),
         "matched": np.array(float(there.sum())),
@@ -165,19 +178,29 @@ def _side(points: Points, rules: Rules, side: int) -> tuple[dict[str, Array], Ar
         "focal": own.sum(axis=0),
         "match": mean.sum(axis=0),
         "variance": variance[focal[there]].sum(axis=0),
+        "alone_focal": np.array(float(alone[focal[there]].sum())),
     }
-    inner = points.home[candidates] & ~points.shared[candidates]
-    k, parts_k, v = used[inner], parts[inner], variance[candidates][inner]
-    found |= {
-        "squares": np.array(float(k @ k)),
-        "parts": np.array(float(parts_k.sum())),
-        "used": np.array(float((k > 0).sum())),
-        "squares_variance": (k * k) @ v,
-        "uses_variance": k @ v,
-        "parts_variance": parts_k @ v,
-    }
+    inner = np.flatnonzero((used > 0) & (points.home & ~points.shared)[candidates])
+    k, parts_k, where = used[inner], parts[inner], candidates[inner]
+    found |= _of_candidates(k, parts_k, variance[where], alone[where])
     sided = {f"{name}{side}": value for name, value in found.items()} | _balance(points, weight, rules, side)
-    return sided, _border(points, side, candidates, used, parts, variance)
+    return sided, _border(points, side, candidates, used, parts, variance, alone)
+
+
+def _of_candidates(k: Array, parts: Array, variance: Array, alone: Array) -> dict[str, Array]:
+    """Sums over used candidates: of K, K² and K′ with σ² (n, q), and by themselves where ``alone`` is 1."""
+    squares = k * k
+    return {
+        "squares": np.array(float(squares.sum())),
+        "parts": np.array(float(parts.sum())),
+        "used": np.array(float(len(k))),
+        "squares_variance": squares @ variance,
+        "uses_variance": k @ variance,
+        "parts_variance": parts @ variance,
+        "alone_uses": np.array(float(k @ alone)),
+        "alone_squares": np.array(float(squares @ alone)),
+        "alone_parts": np.array(float(parts @ alone)),
+    }
 
 
 def _sums(values: Array, matches: Ranges | Links) -> Array:
@@ -200,46 +223,56 @@ def _parts(ranges: Ranges | Links, n: int) -> Array:
     return np.where(np.abs(steps) > 1e-9, steps, 0.0)
 
 
-def _border(points: Points, side: int, candidates: Index, used: Array, parts: Array, variance: Array) -> Array:
+def _border(
+    points: Points, side: int, candidates: Index, used: Array, parts: Array, variance: Array, alone: Array
+) -> Array:
     """One record for each distinct place of candidates that another block looks at, or that are at home elsewhere."""
     border = points.shared[candidates] | ~points.home[candidates]
     border &= points.home[candidates] | (used > 0)
     where = candidates[border]
     place, first, back = np.unique(points.point[where], return_index=True, return_inverse=True)
     home = points.home[where].astype(float)
-    records = np.zeros((len(place), 6 + variance.shape[1]))
+    records = np.zeros((len(place), 7 + variance.shape[1]))
     records[:, SIDE], records[:, NUMBER], records[:, PLACE] = side, points.group[where][first], place
     records[:, USES], records[:, SQUARES] = used[border][first], parts[border][first]
     records[:, ROWS] = np.bincount(back, home, len(place))
+    records[:, ALONE] = np.bincount(back, home * alone[where], len(place))
     for k in range(variance.shape[1]):
-        records[:, 6 + k] = np.bincount(back, home * variance[where, k], len(place))
+        records[:, 7 + k] = np.bincount(back, home * variance[where, k], len(place))
     return records
 
 
-def _same(points: Points, mine: Index, arm: Index, rules: Rules) -> Ranges | Links:
-    """Each of the points ``mine`` of an arm with itself and its nearest others in the ``arm``."""
+def _same(points: Points, mine: Index, arm: Index, rank: Index, rules: Rules) -> Ranges | Links:
+    """Each of the points ``mine`` of an arm, ``rank``th there, with itself and its nearest others in the ``arm``."""
     if rules.metric is None:
-        return nearest(points.point[mine], points.point[arm], rules.neighbours + 1)
+        return nearest(points.point[mine], points.point[arm], rules.neighbours + 1, place=rank)
     z = points.covariates @ rules.metric.T
     place = points.point
     return metric.nearest(z[mine], z[arm], place[mine], place[arm], rules.neighbours + 1, rules.caliper)
 
 
-def _conditional_variance(points: Points, rules: Rules, wanted: Mask) -> Array:
+def _conditional_variance(points: Points, rules: Rules, wanted: Mask) -> tuple[Array, Array]:
     """σ²(x) of the ``wanted`` and the shared units from the nearest of their own arm, shape (n, q), 0 of the others.
 
-    Abadie & Imbens (2006), eq. 14.
+    Abadie & Imbens (2006), eq. 14. Beside it 1 for those that are ``alone`` (n,) in their arm: they have no σ².
     """
-    found = np.zeros(points.outcomes.shape)
+    found, alone = np.zeros(points.outcomes.shape), np.zeros(len(points.point))
     for arm in (True, False):
-        index = np.flatnonzero(points.treated == arm)
-        mine = index[(wanted | points.shared)[index]]
-        ranges = _same(points, mine, index, rules)
-        y = points.outcomes[mine]
-        others = np.maximum(ranges.size - 1, 1)[:, None]
-        gap = y - (_sums(points.outcomes[index], ranges) - y) / others
-        found[mine] = np.where(ranges.size[:, None] > 1, others / (others + 1.0) * gap**2, 0.0)
-    return found
+        members = points.treated == arm
+        index, mine = np.flatnonzero(members), np.flatnonzero(members & (wanted | points.shared))
+        ranges = _same(points, mine, index, _before(members)[mine], rules)
+        y = points.outcomes.take(mine, axis=0)
+        size = ranges.size
+        others = np.maximum(size - 1, 1)[:, None]
+        gap = y - (_sums(points.outcomes.take(index, axis=0), ranges) - y) / others
+        found[mine] = np.where(size[:, None] > 1, others / (others + 1.0) * gap**2, 0.0)
+        alone[mine] = size <= 1
+    return found, alone
+
+
+def _before(members: Mask) -> Index:
+    """How many ``members`` stand before each point."""
+    return np.asarray(np.cumsum(members) - members)
 
 
 def _score_shapes(q: int, p: int) -> dict[str, tuple[int, ...]]:
@@ -285,25 +318,27 @@ def _score_sums(points: Points, neighbours: int) -> dict[str, Array]:
     }
 
 
-def sums_without_replacement(points: Points, rules: Rules) -> Sums:
-    """The sums of a block of whole parts of a greedy matching; controls of a treated unit weigh the same.
+def sums_without_replacement(points: Points, rules: Rules) -> tuple[Sums, Array]:
+    """The sums of a block of whole parts of a greedy matching, and the effects (m, q) of its sets.
 
-    Names as in ``sums_with_replacement``, with Σ K² of the controls' weights. A treated unit and its pairs are a set.
-    ``above`` and ``below``: pairs whose effect is positive, negative (for the sign test).
+    A treated unit and its pairs are a set, whose controls weigh the same. Names as in ``sums_with_replacement``, with
+    Σ K² of the controls' weights. ``above`` and ``below``: sets whose effect is positive, negative (for the sign test).
     """
     q, side = points.outcomes.shape[1], rules.sides[0]
     keep = ("n", "matched", "squares", "used", "effect", "effect2", "focal", "match")
     total = {f"{name}{side}": np.zeros(shape) for name, shape in _shapes(q).items() if name in keep}
     total |= {f"above{side}": np.zeros(q), f"below{side}": np.zeros(q)}
-    weight = np.zeros(len(points.point))
+    weight, effects = np.zeros(len(points.point)), [np.zeros((0, q))]
     for rows in points.groups():
         mine, own = points.take(rows), weight[rows]
         focal, match = pairs_without_replacement(mine, rules)
-        units, place, count = np.unique(focal, return_inverse=True, return_counts=True)
-        share, y = 1.0 / count[place], mine.outcomes
+        times = np.bincount(focal, minlength=len(own))
+        units, place = np.flatnonzero(times), (np.cumsum(times > 0) - 1)[focal]
+        share, y = 1.0 / times[focal], mine.outcomes
         own[match], own[units] = share, 1.0
         mean = np.column_stack([np.bincount(place, y[match, k] * share, len(units)) for k in range(q)])
         effect = (y[units] - mean) if side else (mean - y[units])
+        effects.append(effect)
         found = {
             "n": float((mine.treated == bool(side)).sum()),
             "matched": float(len(units)),
@@ -318,7 +353,7 @@ def sums_without_replacement(points: Points, rules: Rules) -> Sums:
         }
         for name, value in found.items():
             total[f"{name}{side}"] += value
-    return Sums(total | _balance(points, weight, rules, side))
+    return Sums(total | _balance(points, weight, rules, side)), np.vstack(effects)
 
 
 def pairs_without_replacement(points: Points, rules: Rules) -> tuple[Index, Index]:
@@ -327,30 +362,47 @@ def pairs_without_replacement(points: Points, rules: Rules) -> tuple[Index, Inde
     return greedy(points.point, treated, rules.ratio, rules.caliper, rules.order)
 
 
-def pairs(points: Points, rules: Rules, replace: bool) -> tuple[Index, Index, Array]:
-    """Indices of the treated and the control of every pair, and the pair's weight; focal units at home only.
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Pairs by the indices of the ``treated`` and the ``control`` with their ``share``, shapes (r,); ``weight`` (n,).
 
-    Of the matches of a unit no more than ``MAX_TIES`` are listed, the first in order; weights are those of all.
+    Of the matches of a unit no more than ``MAX_TIES`` are listed, the first in order; shares are those of all.
     """
-    found: list[tuple[Index, Index, Array]] = []
-    for side in rules.sides:
-        for rows in points.groups():
-            mine = points.take(rows)
-            focal, match, weight = _pairs(mine, rules, side, replace)
+
+    treated: Index
+    control: Index
+    share: Array
+    weight: Array
+
+
+def matches(points: Points, rules: Rules, replace: bool) -> Matches:
+    """The pairs of the focal units at home, and the points' weights; those of a shared point add up over blocks."""
+    none = np.zeros(0, np.int64)
+    found: list[tuple[Index, Index, Array]] = [(none, none, np.zeros(0))]
+    weight = np.zeros(len(points.point))
+    for rows in points.groups():
+        mine, own = points.take(rows), weight[rows]
+        for side in rules.sides:
+            focal, match, share = _used(mine, rules, side, own) if replace else _taken(mine, rules, own)
             t, c = (focal, match) if side else (match, focal)
-            found.append((t + rows.start, c + rows.start, weight))
-    if not found:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    t, c, weight = (np.concatenate(part) for part in zip(*found, strict=True))
-    return t, c, weight
+            found.append((t + rows.start, c + rows.start, share))
+    t, c, share = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Matches(t, c, share, weight)
 
 
-def _pairs(points: Points, rules: Rules, side: int, replace: bool) -> tuple[Index, Index, Array]:
-    if not replace:
-        focal, match = pairs_without_replacement(points, rules)
-        count = np.bincount(focal, minlength=len(points.point))
-        return focal, match, 1.0 / count[focal]
+def _taken(points: Points, rules: Rules, weight: Array) -> tuple[Index, Index, Array]:
+    """Pairs of a group without replacement and their shares; ``weight`` (n,) is filled in."""
+    focal, match = pairs_without_replacement(points, rules)
+    share = 1.0 / np.bincount(focal, minlength=len(weight))[focal]
+    weight[match], weight[focal] = share, 1.0
+    return focal, match, share
+
+
+def _used(points: Points, rules: Rules, side: int, weight: Array) -> tuple[Index, Index, Array]:
+    """Listed pairs of a group with replacement and their shares; the uses of all are added to ``weight`` (n,)."""
     focal, candidates, ranges = _ranges(points, rules, side)
+    weight[candidates] += _uses(ranges, len(candidates))
+    weight[focal[ranges.matched]] += 1.0
     if isinstance(ranges, Links):
         return focal[ranges.focal], candidates[ranges.match], 1.0 / ranges.size[ranges.focal]
     size = np.minimum(ranges.size, MAX_TIES)
@@ -360,33 +412,12 @@ def _pairs(points: Points, rules: Rules, side: int, replace: bool) -> tuple[Inde
 
 
 def _ranges(points: Points, rules: Rules, side: int) -> tuple[Index, Index, Ranges | Links]:
-    focal = np.flatnonzero(points.home & (points.treated == bool(side)))
-    candidates = np.flatnonzero(points.treated != bool(side))
-    if rules.metric is not None:
-        z = points.covariates @ rules.metric.T
-        return (
-            focal,
-            candidates,
-            metric.nearest(
-                z[focal], z[candidates], points.point[focal], points.point[candidates], rules.ratio, rules.caliper
-            ),
-        )
-    found = nearest(points.point[focal], points.point[candidates], rules.ratio, rules.caliper, rules.tolerance)
-    return focal, candidates, found
-
-
-def weights(points: Points, rules: Rules, replace: bool) -> Array:
-    """Weights (n,) of the points from the focal units at home; those of a shared point add up over blocks."""
-    found = np.zeros(len(points.point))
-    for rows in points.groups():
-        mine, own = points.take(rows), found[rows]
-        for side in rules.sides:
-            if replace:
-                focal, candidates, ranges = _ranges(mine, rules, side)
-                own[candidates] += _uses(ranges, len(candidates))
-                own[focal[ranges.matched]] += 1.0
-            else:
-                focal, match = pairs_without_replacement(mine, rules)
-                own[match] = 1.0 / np.bincount(focal, minlength=len(own))[focal]
-                own[focal] = 1.0
-    return found
+    """The focal units at home, the candidates, and which of these each focal unit is matched with."""
+    others = points.treated != bool(side)
+    focal, candidates = np.flatnonzero(points.home & ~others), np.flatnonzero(others)
+    x, y = points.point[focal], points.point[candidates]
+    if rules.metric is None:
+        place = _before(others)[focal]
+        return focal, candidates, nearest(x, y, rules.ratio, rules.caliper, rules.tolerance, place)
+    z = points.covariates @ rules.metric.T
+    return focal, candidates, metric.nearest(z[focal], z[candidates], x, y, rules.ratio, rules.caliper)

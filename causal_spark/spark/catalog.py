@@ -28,6 +28,7 @@ class RunTables:
     stage: str | None
     key: str
     _texts: dict[str, str] = field(default_factory=dict)
+    _kept: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name) or self.name.split(".")[0].lower() in FILE_FORMATS:
@@ -50,6 +51,12 @@ class RunTables:
         self._save(CLAIM, pd.DataFrame([{"run_key": self.key}]))
 
     def abandon(self) -> None:
+        """After a refusal or a failure: leave nothing of this run in the scratch folder."""
+        self._clear()
+        for folder in self._kept:
+            storage.delete_folder(folder)
+
+    def _clear(self) -> None:
         if self.stage is not None:
             storage.delete_folder(storage.join(self.stage, self.key))
 
@@ -57,7 +64,10 @@ class RunTables:
         """A folder for a staged table; one that is ``kept`` stays in the scratch folder under the run's key."""
         if self.stage is None:
             raise ConfigError("scratch_needed")
-        return storage.join(self.stage, f"{self.key}_{name}") if kept else storage.join(self.stage, self.key, name)
+        if not kept:
+            return storage.join(self.stage, self.key, name)
+        self._kept.append(storage.join(self.stage, f"{self.key}_{name}"))
+        return self._kept[-1]
 
     def read(self, name: str) -> str:
         return self._texts[name]
@@ -69,7 +79,7 @@ class RunTables:
 
     def finish(self, manifest: Mapping[str, Any], keep_stage: bool) -> None:
         if not keep_stage:
-            self.abandon()
+            self._clear()
         self.amend(manifest)
         self.engine.spark.sql(f"DROP TABLE IF EXISTS {self._quoted(CLAIM)}")
 

@@ -30,6 +30,19 @@ def beside(frame: DataFrame, names: Sequence[str]) -> DataFrame:
     return frame.select("*", *(col(name).alias(own(name)) for name in names))
 
 
+def number(name: str) -> Column:
+    """The column as a double."""
+    return col(name).cast("double")
+
+
+def coded(frame: DataFrame, levels: Mapping[str, Sequence[object]]) -> DataFrame:
+    """``frame`` with the place of the text of each column among its ``levels``, as a double, under its ``own`` name."""
+    for name, texts in levels.items():
+        places = [(col(name).cast("string") == F.lit(text)).cast("double") * F.lit(i) for i, text in enumerate(texts)]
+        frame = frame.withColumn(own(name), joined(places, add))
+    return frame
+
+
 @dataclass(frozen=True)
 class Factor:
     """A column as it is (NULL as ``fill``), or 1 where it equals the text ``level``, or 1 where it is missing."""
@@ -199,10 +212,11 @@ def inside(frame: DataFrame, low: float, high: float) -> DataFrame:
 
 def binary_counts(frame: DataFrame, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """For each column how many rows are 0 and how many are 1, in one aggregation."""
+    if not names:
+        return {}
     asked = []
     for i, name in enumerate(names):
-        number = col(name).cast("double")
-        asked += [F.count(F.when(number == F.lit(float(k)), 1)).alias(f"n{i}_{k}") for k in (0, 1)]
+        asked += [F.count(F.when(number(name) == F.lit(float(k)), 1)).alias(f"n{i}_{k}") for k in (0, 1)]
     row = frame.agg(*asked).toArrow().to_pylist()[0]
     return {name: (int(row[f"n{i}_0"]), int(row[f"n{i}_1"])) for i, name in enumerate(names)}
 

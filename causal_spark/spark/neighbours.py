@@ -8,7 +8,7 @@ counts alone, so that no result depends on partitions, engines or the order of r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -311,12 +311,13 @@ Sweep = Callable[[Block], tuple[Sums, Array]]
 def sweep(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engine, work: Sweep) -> tuple[Sums, Array]:
     """Σ of what ``work`` leaves of every block, and its border records one under the other.
 
-    ``work`` gets the ``columns`` with POINT, TREATED, TIE, NUMBER, HOME and SHARED as arrays sorted by (group, point,
-    tie, LAST if it is among the columns), and gives Sums of the same shapes for every block and an (r, k) array of
-    records.
+    ``work`` gets POINT and the ``columns`` as arrays, TREATED, HOME and SHARED as booleans and NUMBER, sorted by
+    (group, point). Equal points are in order of TIE and LAST where these are among the columns; where they are not,
+    rows that differ are in an order of their values, so that no sum depends on how rows came.
+    ``work`` gives Sums of the same shapes for every block and an (r, k) array of records.
     One shuffle by block; the memory of a task is that of its block.
     """
-    empty, none = work({name: np.zeros(0) for name in (*columns, *_KEYS)})
+    empty, none = work(_nothing(columns))
     names = tuple(columns)
 
     def one(table: pa.Table) -> pa.Table:
@@ -339,47 +340,77 @@ def rows_of(
     work: Callable[[Block], pa.Table],
     schema: StructType | str,
 ) -> DataFrame:
-    """The rows that ``work`` makes of every block, as a table on the cluster."""
+    """The rows that ``work`` makes of every block (as in ``sweep``), as a table on the cluster."""
     names = tuple(columns)
     return _grouped(frame, plan, columns, engine).applyInArrow(lambda table: work(_sorted(table, names)), schema)
 
 
-_KEYS = (POINT, TREATED, TIE, NUMBER, HOME, SHARED)
 # TREATED, HOME and SHARED travel as one small number.
 _FLAGS = {TREATED: 1, HOME: 2, SHARED: 4}
+
+
+def _nothing(columns: Sequence[str]) -> Block:
+    """A block without rows."""
+    flags = {name: np.zeros(0, bool) for name in _FLAGS}
+    return {**{name: np.zeros(0) for name in (*columns, POINT)}, NUMBER: np.zeros(0, np.int64), **flags}
 
 
 def _grouped(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engine) -> GroupedData:
     """The rows by block: each of ``columns`` and of the keys that vary, under short names."""
     rows = _assigned(frame, plan, engine)
     flags = sum((col(name).cast("int") * F.lit(bit) for name, bit in _FLAGS.items()), F.lit(0)).cast("tinyint")
-    sent = [POINT, TIE, *([NUMBER] if len(plan.line.groups) > 1 else [])]
+    sent = [POINT, *([NUMBER] if len(plan.line.groups) > 1 else [])]
     chosen = [col(name).alias(name) for name in sent] + [col(name).alias(f"c{i}") for i, name in enumerate(columns)]
     return rows.select(F.col(BLOCK).alias("block"), flags.alias("flags"), *chosen).groupBy("block")
 
 
 def _sorted(table: pa.Table, columns: Sequence[str]) -> Block:
-    """A block as arrays in order of (group, point, tie, and LAST if it is there)."""
-    found = {name: array(table.column(name).combine_chunks()) for name in (POINT, TIE)}
-    found |= {name: array(table.column(f"c{i}").combine_chunks()) for i, name in enumerate(columns)}
+    """A block as arrays in order of group and point, and equal points in that of ``sweep``."""
+    names = {POINT: POINT, "flags": "flags", **{name: f"c{i}" for i, name in enumerate(columns)}}
     several = NUMBER in table.column_names
-    found[NUMBER] = array(table.column(NUMBER).combine_chunks()) if several else np.zeros(table.num_rows, np.int64)
-    flags: Whole = array(table.column("flags").combine_chunks()).astype(np.int64)
-    found |= {name: ((flags & bit) // bit).astype(float) for name, bit in _FLAGS.items()}
-    order = np.argsort(found[POINT], kind="stable")
-    point = found[POINT][order]
+    names |= {NUMBER: NUMBER} if several else {}
+    found = {name: array(table.column(source).combine_chunks()) for name, source in names.items()}
+    order = np.argsort(found[POINT])
+    point = found[POINT].take(order)
     if several or bool((point[1:] == point[:-1]).any()):
-        order = np.lexsort([found[name] for name in (LAST, TIE, POINT, NUMBER) if name in found])
-    return {name: values[order] for name, values in found.items()}
+        ties = [name for name in (LAST, TIE) if name in found]
+        keys = [found[name] for name in ties] if ties else [_mixed(found)]
+        order = np.lexsort([*keys, found[POINT], *([found[NUMBER]] if several else [])])
+    block = {name: values.take(order) for name, values in found.items() if name not in (TIE, LAST, "flags")}
+    flags = found["flags"].astype(np.uint8).take(order)
+    block |= {name: (flags & bit) > 0 for name, bit in _FLAGS.items()}
+    return block if several else block | {NUMBER: np.zeros(len(order), np.int64)}
+
+
+def _mixed(found: Mapping[str, Array]) -> NDArray[np.uint64]:
+    """A number for each row that depends on all its values, to put rows in an order by them."""
+    mixed = np.zeros(len(found[POINT]), np.uint64)
+    for name in sorted(found):
+        values = found[name]
+        bits = np.ascontiguousarray(values if values.dtype.itemsize == 8 else values.astype(np.int64)).view(np.uint64)
+        mixed = (mixed ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
 
 
 def unit_type(frame: DataFrame) -> tuple[str, Callable[[Array], pa.Array]]:
     """The type of the unit's key in a schema, and what makes an Arrow array of keys."""
     kind = next(item.dataType for item in frame.schema.fields if item.name == UNIT)
     arrow = to_arrow_type(kind)
-    return kind.simpleString(), lambda keys: pa.array(keys.tolist(), arrow)
+    return kind.simpleString(), lambda keys: pa.array(keys if keys.dtype.kind in "iO" else keys.tolist(), arrow)
 
 
 def added_up(frame: DataFrame, by: Sequence[str], value: str) -> DataFrame:
     """One row for each key, its values added up."""
     return frame.groupBy(*map(col, by)).agg(F.sum(col(value)).alias(value))
+
+
+def where_known(frame: DataFrame, column: str, known: bool) -> DataFrame:
+    """The rows in which ``column`` is there, or those in which it is not."""
+    return frame.where(col(column).isNotNull() if known else col(column).isNull())
+
+
+def keyed(frame: DataFrame, treated: str, control: str) -> DataFrame:
+    """Rows of one of two keys as unit, treated (1 or 0) and weight."""
+    unit = F.coalesce(col(treated), col(control)).alias("unit")
+    return frame.select(unit, col(treated).isNotNull().cast("int").alias("treated"), "weight")

@@ -177,7 +177,7 @@ def without_replacement(rules: Rules) -> Estimate:
     def estimate(sample: Sample) -> Answer:
         line = sample.logit
         own = replace(rules, caliper=rules.caliper * float(line.std(ddof=1)))
-        found = abadie_imbens.without_replacement(matched.sums_without_replacement(sample.points(line), own), own)
+        found = abadie_imbens.without_replacement(matched.sums_without_replacement(sample.points(line), own)[0], own)
         return one(found.estimate, found.std_error)
 
     return estimate

@@ -19,9 +19,9 @@ from causal_spark.errors import StatisticError
 from causal_spark.methods.matching import matched as job_matched
 from causal_spark.methods.matching.matched import Placed
 from causal_spark.methods.matching.vocabulary import Matching, Observational
-from causal_spark.solve import abadie_imbens, matched
+from causal_spark.solve import abadie_imbens, matched, pair_ranks
+from causal_spark.solve.greedy import safe_gap
 from causal_spark.solve.matched import Points, Rules
-from causal_spark.solve.nearest import safe_gap
 from causal_spark.spark import design, neighbours
 from causal_spark.spark.session import Engine
 
@@ -30,7 +30,8 @@ N = 2_000
 RTOL = 1e-12
 CELLS = 64
 BLOCK_ROWS = 120
-OUTCOMES, X = 2, 2
+OUTCOMES, X = 2, ("x0", "x1")
+SCALES = (2.0**20, 1.0)
 MAIN, CUTS = (0, 1), (np.array([-1.0, -0.3, 0.0, 0.4, 1.1]), np.array([0.0]))
 
 
@@ -155,9 +156,9 @@ def placed(frame: Any, spark: Any, case: Case, ties: str | None = "number") -> P
     else:
         focal = job_matched.looking(case.rules, line)
         plan = neighbours.at_gaps(frame, line, safe_gap, case.rules.ratio, engine(spark), focal, rows=case.rows)
-    last = () if ties is None else (neighbours.LAST,)
-    columns = ("y0", "y1", "x0", "x1", *((design.LOGIT,) if case.rules.estimated else ()), *last)
-    return Placed(frame, plan, case.rules, columns, OUTCOMES, X, (0.0, 0.0), last)
+    by = (neighbours.TIE,) if ties is None else (neighbours.TIE, neighbours.LAST)
+    scales = () if case.replace or case.rules.ratio > 1 else SCALES
+    return Placed(frame, plan, case.rules, OUTCOMES, X, (0.0, 0.0), by, scales)
 
 
 def engine(spark: Any) -> Engine:
@@ -180,17 +181,22 @@ class Whole:
 
     def sums(self) -> Any:
         if not self.case.replace:
-            return matched.sums_without_replacement(self.points, self.case.rules)
+            return matched.sums_without_replacement(self.points, self.case.rules)[0]
         return abadie_imbens.with_border(*matched.sums_with_replacement(self.points, self.case.rules), self.case.rules)
 
     def pairs(self) -> list[tuple[str, str, float, float]]:
-        t, c, weight = matched.pairs(self.points, self.case.rules, self.case.replace)
+        found = matched.matches(self.points, self.case.rules, self.case.replace)
+        t, c = found.treated, found.control
         unit, place = self.rows[design.UNIT].to_numpy(), self.points.point
-        return sorted(zip(unit[t], unit[c], np.abs(place[t] - place[c]), weight, strict=True))
+        return sorted(zip(unit[t], unit[c], np.abs(place[t] - place[c]), found.share, strict=True))
 
     def weights(self) -> dict[str, float]:
-        weight = matched.weights(self.points, self.case.rules, self.case.replace)
+        weight = matched.matches(self.points, self.case.rules, self.case.replace).weight
         return {u: w for u, w in zip(self.rows[design.UNIT], weight, strict=True) if w > 0}
+
+    def ranks(self) -> Any:
+        _, differences = matched.sums_without_replacement(self.points, self.case.rules)
+        return pair_ranks.solve(pair_ranks.records(differences, SCALES), SCALES)
 
 
 def whole(rows: pd.DataFrame, case: Case) -> Whole:
@@ -211,14 +217,16 @@ def whole(rows: pd.DataFrame, case: Case) -> Whole:
 
 
 def swept(found: Placed, spark: Any, case: Case) -> tuple[Any, np.ndarray]:
-    read = partial(job_matched.points, outcomes=OUTCOMES, x=X, centres=(0.0, 0.0))
+    read, scales = partial(job_matched.points, outcomes=OUTCOMES, x=X, centres=(0.0, 0.0)), found.scales
 
     def work(block: Any) -> tuple[Any, np.ndarray]:
         if case.replace:
             return matched.sums_with_replacement(read(block), case.rules)
-        return matched.sums_without_replacement(read(block), case.rules), np.zeros((0, 1))
+        sums, differences = matched.sums_without_replacement(read(block), case.rules)
+        return sums, pair_ranks.records(differences, scales)
 
-    return neighbours.sweep(found.frame, found.plan, found.columns, engine(spark), work)
+    columns = found.columns(in_order=not case.replace)
+    return neighbours.sweep(found.frame, found.plan, columns, engine(spark), work)
 
 
 def digest(pairs: list[tuple[str, str, float, float]]) -> str:
@@ -239,20 +247,28 @@ def test_many_blocks_leave_what_one_block_leaves(spark, frames, rows, case, few_
         assert found.plan.shared.any()
         assert len(records)
         total = abadie_imbens.with_border(total, records, case.rules)
+    elif case.rules.ratio == 1:
+        assert str(pair_ranks.solve(records, SCALES)) == str(one.ranks())  # NaN where an outcome has signs alone
     wanted = one.sums()
     assert total.values.keys() == wanted.values.keys()
     for name, value in told(wanted, case).items():
         scale = max(1.0, float(np.abs(value).max(initial=0)))
         np.testing.assert_allclose(told(total, case)[name], value, rtol=RTOL, atol=RTOL * scale, err_msg=name)
     asked = method(case)
-    pairs = collected(job_matched.pairs(asked, found, engine(spark)))
+    pairs, weights = both(asked, found, spark)
     assert digest(pairs) == digest(one.pairs())
-    weights = {unit: w for unit, _, w in collected(job_matched.weights(asked, found, engine(spark)))}
     expected = one.weights()
     assert weights.keys() == expected.keys()
     # Shares such as 1/3 are added in the order of the blocks.
     assert all(abs(weights[unit] - w) <= RTOL * w for unit, w in expected.items())
     assert sum(weights.values()) == pytest.approx(2 * wanted_matched(wanted, case), rel=RTOL)
+
+
+def both(asked: Observational, found: Placed, spark: Any) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
+    """The tables of pairs and of weights."""
+    frame = job_matched.matches(asked, found, engine(spark))
+    weights = collected(job_matched.weights(asked, frame))
+    return collected(job_matched.pairs(frame)), {unit: weight for unit, _, weight in weights}
 
 
 def told(total: Any, case: Case) -> dict[str, np.ndarray]:
@@ -275,7 +291,7 @@ def test_files_and_row_order_change_no_pair(spark, frames, rows, few_cells, file
         pytest.skip("two files are enough where each stage costs a second")
     case = Case("", replace_, rules(ratio=2, caliper=0.5))
     found = placed(frames[files], spark, case)
-    assert digest(collected(job_matched.pairs(method(case), found, engine(spark)))) == digest(whole(rows, case).pairs())
+    assert digest(both(method(case), found, spark)[0]) == digest(whole(rows, case).pairs())
 
 
 @pytest.fixture
@@ -305,7 +321,7 @@ def test_equal_numbers_in_the_column_of_ties_leave_the_order_to_the_hash(
         pytest.skip("one of the two Spark engines is enough")
     case = Case("", replace_, rules(ratio=2))
     found = [
-        collected(job_matched.pairs(method(case), placed(frames[files], spark, case, ties="same"), engine(spark)))
+        both(method(case), placed(frames[files], spark, case, ties="same"), spark)[0]
         for files, frames in ((i, {i: frame.selectExpr("*", "1 as same")}) for i, frame in frames.items())
     ]
     assert found[0] == found[1] == found[2]
@@ -318,14 +334,15 @@ def test_the_cluster_error_is_that_of_one_block(spark, frames, rows, few_cells, 
     found, one = placed(frames[2], spark, case), whole(rows, case)
     asked = method(case)
     result = job_matched.match(asked, found, None, engine(spark))
-    error = job_matched.clustered(found, result, engine(spark))
-    weight = matched.weights(one.points, case.rules, replace=False)
+    error, groups = job_matched.clustered(found, result, engine(spark))
+    weight = matched.matches(one.points, case.rules, replace=False).weight
     y, t = one.points.outcomes, one.points.treated
     means = [(weight[t == arm] @ y[t == arm]) / weight[t == arm].sum() for arm in (0, 1)]
     parts = np.where(t[:, None], y - means[1], means[0] - y) * weight[:, None]
     used = weight > 0
     totals = pd.DataFrame(parts[used]).groupby(one.rows[design.CLUSTER].to_numpy()[used]).sum().to_numpy()
     clusters = len(totals)
+    assert groups == clusters
     wanted = np.sqrt((totals**2).sum(axis=0) * clusters / (clusters - 1)) / weight[t].sum()
     # Influences are rounded to a millionth of the error times the root of the number of pairs.
     np.testing.assert_allclose(error, wanted, rtol=1e-5)
@@ -423,7 +440,7 @@ def test_points_all_in_one_place(spark, frames, rows, few_cells, engine_name) ->
     frame = frames[2].selectExpr(*(f"`{name}`" for name in rows.columns if name != "place"), "0.25D as place")
     for case in (Case("", True, rules(estimand="ATE")), Case("", False, rules(ratio=3))):
         found = placed(frame, spark, case)
-        pairs = collected(job_matched.pairs(method(case), found, engine(spark)))
+        pairs, _ = both(method(case), found, spark)
         assert digest(pairs) == digest(whole(same, case).pairs())
 
 

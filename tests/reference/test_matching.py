@@ -20,10 +20,9 @@ from causal_spark.solve.abadie_imbens import Effect, with_border, with_replaceme
 from causal_spark.solve.matched import (
     Points,
     Rules,
-    pairs,
+    matches,
     sums_with_replacement,
     sums_without_replacement,
-    weights,
 )
 
 SPEC = importlib.util.find_spec("causalpy")
@@ -87,7 +86,7 @@ def test_row_21_matching_on_the_propensity(nsw: pd.DataFrame) -> None:
     whole = points(e, t, n.re78.to_numpy())
     ours = found(whole, rules, "population", True)
     assert ours.estimate[0] == number(2153.303667316707)
-    assert len(pairs(whole, rules, True)[0]) == 346
+    assert len(matches(whole, rules, True).treated) == 346
     assert ours.std_error[0] == number(825.397927401887)
 
 
@@ -107,14 +106,14 @@ def by_pairs(table: pd.DataFrame, columns: tuple[str, ...], caliper: float = mat
     e = propensity(x, t)
     whole = points(e, t, table.re78.to_numpy(dtype=float), np.column_stack([e, table[list(COVARIATES)]]))
     rules = Rules("ATT", order="largest", caliper=caliper * float(e.std(ddof=1)))
-    return whole, rules, without_replacement(sums_without_replacement(whole, rules), rules)
+    return whole, rules, without_replacement(sums_without_replacement(whole, rules)[0], rules)
 
 
 def balances(whole: Points, rules: Rules) -> dict[str, balance.Balance]:
     names = ("ps", *COVARIATES)
     cuts = [balance.cut_points(column) for column in whole.covariates.T]
     centre, t = whole.covariates.mean(axis=0), whole.treated.astype(float)
-    after = balance.sums(whole.covariates, t, weights(whole, rules, False), cuts, centre)
+    after = balance.sums(whole.covariates, t, matches(whole, rules, False).weight, cuts, centre)
     before = balance.sums(whole.covariates, t, np.ones(len(t)), cuts, centre)
     return dict(zip(names, balance.solve(after, before, cuts, centre), strict=True))
 

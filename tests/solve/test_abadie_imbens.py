@@ -10,7 +10,7 @@ import pytest
 
 from causal_spark.solve import abadie_imbens, logistic
 from causal_spark.solve.abadie_imbens import Effect, with_border, with_replacement, without_replacement
-from causal_spark.solve.matched import Points, Rules, pairs, sums_with_replacement, sums_without_replacement
+from causal_spark.solve.matched import Points, Rules, matches, sums_with_replacement, sums_without_replacement
 from causal_spark.statistics import Sums
 
 ESTIMANDS = ("ATT", "ATC", "ATE")
@@ -26,6 +26,11 @@ def points(n: int = 150, seed: int = 1, ties: bool = False) -> Points:
     y += rng.normal(size=(n, 2)) * (1 + np.abs(line))[:, None]
     inside = np.ones(n, bool)
     return Points(line, treated, np.zeros(n), inside, ~inside, y, np.zeros((n, 0)), np.full(n, 0.5))
+
+
+def pairs(whole: Points, rules: Rules, replace_: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    listed = matches(whole, rules, replace_)
+    return listed.treated, listed.control, listed.share
 
 
 def found(whole: Points, rules: Rules, *options: object) -> Effect:
@@ -264,7 +269,7 @@ def clustered(y: np.ndarray, focal: np.ndarray, match: np.ndarray, w: np.ndarray
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_clustered_by_set(estimand, ratio: int) -> None:  # type: ignore[no-untyped-def]
     whole, rules = points(200, 3), Rules(estimand, ratio=ratio, caliper=0.1)
-    ours = without_replacement(sums_without_replacement(whole, rules), rules)
+    ours = without_replacement(sums_without_replacement(whole, rules)[0], rules)
     t, c, w = pairs(whole, rules, False)
     focal, match = (t, c) if estimand == "ATT" else (c, t)
     assert ratio == 1 or len(np.unique(w)) == 2  # sets of one and of two
@@ -286,16 +291,43 @@ def test_one_matched_unit_has_no_error() -> None:
     for ours in (
         found(alone, Rules("ATT")),
         found(alone, Rules("ATT"), "sample"),
-        without_replacement(sums_without_replacement(alone, Rules("ATT")), Rules("ATT")),
+        without_replacement(sums_without_replacement(alone, Rules("ATT"))[0], Rules("ATT")),
     ):
         assert np.isfinite(ours.estimate).all()
         assert np.isnan(ours.std_error).all()
 
 
+@pytest.mark.parametrize("variance", ["population", "sample"])
+def test_a_unit_alone_in_its_group_has_the_mean_variance_of_the_others(variance) -> None:  # type: ignore[no-untyped-def]
+    """A group of 19 treated and one control: that control's own σ² is unknown, and 0 would make the error too small."""
+    whole = points(120, 4)
+    group = np.repeat([0.0, 1.0], [20, 100])
+    treated = np.where(group == 0, np.arange(120) != 7, whole.treated)
+    whole, rules = replace(whole, group=group, treated=treated), Rules("ATT")
+    every, _ = sums_with_replacement(whole, rules)
+    others, _ = sums_with_replacement(whole.take(slice(20, 120)), rules)
+    n, level = every.number("matched1"), others["uses_variance1"] / others.number("matched1")
+    if variance == "sample":
+        total = every["variance1"] + others["squares_variance1"] + 19**2 * level
+    else:
+        spread = every["effect21"] - every["effect1"] ** 2 / n
+        total = spread + others["squares_variance1"] - others["parts_variance1"] + (19**2 - 19) * level
+    np.testing.assert_allclose(found(whole, rules, variance).std_error, np.sqrt(total) / n, rtol=CLOSE)
+
+
+def test_without_any_other_match_there_is_no_error() -> None:
+    """One control for all the treated: nothing says how it varies."""
+    whole = points(40)
+    alone = replace(whole, treated=np.arange(40) != 7)
+    ours = found(alone, Rules("ATT"))
+    assert np.isfinite(ours.estimate).all()
+    assert np.isnan(ours.std_error).all()
+
+
 def test_border_records_only_add_to_their_side() -> None:
     rules = Rules("ATE")
     sums, _ = sums_with_replacement(points(), rules)
-    record = np.array([[1.0, 0.0, 0.5, 0.5, 0.25, 2.0, 3.0, 4.0], [1.0, 0.0, 0.5, 1.0, 1.0, 0.0, 0.0, 0.0]])
+    record = np.array([[1.0, 0.0, 0.5, 0.5, 0.25, 2.0, 1.0, 3.0, 4.0], [1.0, 0.0, 0.5, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
     after = with_border(sums, record, rules)
     change = {name: after[name] - sums[name] for name in sums.values if np.any(after[name] != sums[name])}
     expected = Sums.of(
@@ -305,6 +337,9 @@ def test_border_records_only_add_to_their_side() -> None:
         squares_variance1=[1.5**2 * 3, 1.5**2 * 4],
         uses_variance1=[1.5 * 3, 1.5 * 4],
         parts_variance1=[1.25 * 3, 1.25 * 4],
+        alone_uses1=1.5,
+        alone_squares1=1.5**2,
+        alone_parts1=1.25,
     )
     assert change.keys() == expected.values.keys()
     for name, value in change.items():
@@ -314,6 +349,6 @@ def test_border_records_only_add_to_their_side() -> None:
 def test_the_same_place_in_two_groups_is_two_places() -> None:
     rules = Rules("ATT")
     sums, _ = sums_with_replacement(points(), rules)
-    record = np.array([[1.0, number, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0] for number in (0.0, 1.0)])
+    record = np.array([[1.0, number, 0.5, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0] for number in (0.0, 1.0)])
     assert with_border(sums, record, rules).number("squares1") == sums.number("squares1") + 2
     assert abadie_imbens.with_border(sums, record[:0], rules).values.keys() == sums.values.keys()

@@ -17,10 +17,9 @@ from causal_spark.solve.matched import (
     Points,
     Rules,
     balance_sums,
-    pairs,
+    matches,
     sums_with_replacement,
     sums_without_replacement,
-    weights,
 )
 from causal_spark.statistics import Sums
 
@@ -33,6 +32,17 @@ RULES = {
     "ATE, estimated": Rules("ATE", estimated=True, main=(0, 1), cuts=(np.array([-1.0, 0.0, 1.0]), np.array([0.0]))),
     "ATC, estimated, caliper": Rules("ATC", caliper=0.1, estimated=True),
 }
+
+
+def pairs(whole: Points, rules: Rules, replace_: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    found = matches(whole, rules, replace_)
+    return found.treated, found.control, found.share
+
+
+def weights(whole: Points, rules: Rules, replace_: bool) -> np.ndarray:
+    return matches(whole, rules, replace_).weight
+
+
 # Running totals of uses lose some 1e-15 for each of some hundred candidates.
 CLOSE = 1e-12
 
@@ -160,8 +170,9 @@ def test_no_rows() -> None:
         assert not nothing.vector.any()
         assert records.shape[1] == border.shape[1]
     rules = Rules("ATT")
-    empty = sums_without_replacement(points(30, 1).take(slice(0, 0)), rules)
-    assert empty.shapes == sums_without_replacement(points(30, 1), rules).shapes
+    empty, none = sums_without_replacement(points(30, 1).take(slice(0, 0)), rules)
+    assert empty.shapes == sums_without_replacement(points(30, 1), rules)[0].shapes
+    assert none.shape == (0, 2)
     assert not empty.vector.any()
 
 
@@ -287,7 +298,7 @@ def test_sums_without_replacement(estimand, ratio: int) -> None:  # type: ignore
     """From the pairs, one set at a time; signs of the differences of sets."""
     whole, rules = points(300, 12, groups=2, share=0.25), Rules(estimand, ratio=ratio, caliper=0.2)
     side = rules.sides[0]
-    found = sums_without_replacement(whole, rules)
+    found, differences = sums_without_replacement(whole, rules)
     t, c, w = pairs(whole, rules, False)
     focal, match = (t, c) if side else (c, t)
     assert len(np.unique(match)) == len(match)
@@ -298,6 +309,7 @@ def test_sums_without_replacement(estimand, ratio: int) -> None:  # type: ignore
         gap = whole.outcomes[unit] - whole.outcomes[mine].mean(axis=0)
         effects.append(gap if side else -gap)
     values = np.array(effects)
+    np.testing.assert_allclose(differences[np.lexsort(differences.T)], values[np.lexsort(values.T)], rtol=1e-11)
     np.testing.assert_allclose(found[f"effect{side}"], values.sum(axis=0), rtol=1e-11)
     np.testing.assert_allclose(found[f"effect2{side}"], (values**2).sum(axis=0), rtol=1e-11)
     assert found[f"above{side}"].tolist() == (values > 0).sum(axis=0).tolist()
@@ -310,5 +322,5 @@ def test_sums_without_replacement(estimand, ratio: int) -> None:  # type: ignore
 
 def test_groups_apart_are_groups_together() -> None:
     whole, rules = points(200, 13, ties=True, groups=4), Rules("ATT", ratio=2)
-    parts = sum(sums_without_replacement(whole.take(rows), rules) for rows in whole.groups())
-    assert_same(parts, sums_without_replacement(whole, rules))
+    parts = sum(sums_without_replacement(whole.take(rows), rules)[0] for rows in whole.groups())
+    assert_same(parts, sums_without_replacement(whole, rules)[0])

@@ -18,6 +18,7 @@ class Found:
     """One effect: its estimator, estimand, treatment and outcome; ``focal`` units of the estimand, ``used`` of them.
 
     ``bound``: how much an approximation may be off. ``error``: the kind of standard error, as a key of the words.
+    ``above``, ``below``: pairs by the sign of their difference; ``rank_…``: their signed ranks.
     """
 
     estimator: str
@@ -32,6 +33,9 @@ class Found:
     bound: float = math.nan
     above: float = math.nan
     below: float = math.nan
+    rank_sum: float = math.nan
+    rank_total: float = math.nan
+    rank_square: float = math.nan
 
 
 @dataclass(frozen=True)

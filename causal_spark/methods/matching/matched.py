@@ -14,10 +14,11 @@ from causal_spark.errors import StatisticError
 from causal_spark.methods.matching.prepare import Table
 from causal_spark.methods.matching.score import Score
 from causal_spark.methods.matching.vocabulary import MODELLED, Observational
-from causal_spark.solve import abadie_imbens, matched
+from causal_spark.solve import abadie_imbens, matched, pair_ranks
+from causal_spark.solve.greedy import safe_gap
 from causal_spark.solve.matched import Points, Rules
 from causal_spark.solve.metric import whitening
-from causal_spark.solve.nearest import safe_gap
+from causal_spark.solve.sensitivity import SignedRanks
 from causal_spark.spark import blocks, design, neighbours
 from causal_spark.spark.blocks import Block
 from causal_spark.spark.session import Engine
@@ -30,24 +31,31 @@ from causal_spark.statistics.moments import Array
 class Placed:
     """Rows on the line of the distance, the plan of their blocks, and the rules in units of the distance.
 
-    ``last``: what puts rows of equal ties in order, if the ties are a column.
+    ``x``: the columns of the design that the sums need. ``ties``: what puts rows
+    of equal distance in order. ``scales``: of the outcomes, for the ranks of pair differences; none without pairs.
     """
 
     frame: Frame
     plan: neighbours.Plan
     rules: Rules
-    columns: tuple[str, ...]
     outcomes: int
-    x: int
+    x: tuple[str, ...]
     centres: tuple[float, ...]
-    last: tuple[str, ...] = ()
+    ties: tuple[str, ...] = (neighbours.TIE,)
+    scales: tuple[float, ...] = ()
+
+    def columns(self, in_order: bool) -> tuple[str, ...]:
+        """What the sums need of a row; ``in_order``: with what decides between equal distances."""
+        outcomes = tuple(f"y{i}" for i in range(self.outcomes))
+        logit = (design.LOGIT,) if self.rules.estimated else ()
+        return (*outcomes, *self.x, *logit, *(self.ties if in_order else ()))
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
     """Effect, standard error and counts, with the balance sums of each side and signs of pair differences.
 
-    ``means`` (2, q) of the focal units and of their matches.
+    ``means`` (2, q) of the focal units and of their matches; ``ranks`` of the differences of pairs by outcome.
     """
 
     effect: abadie_imbens.Effect
@@ -56,6 +64,7 @@ class Matched:
     below: Array | None
     caliper: float
     means: Array
+    ranks: tuple[SignedRanks, ...] = ()
 
 
 def place(
@@ -76,13 +85,14 @@ def place(
     multivariate = asked.distance == "mahalanobis"
     line_of = "logit" if multivariate else asked.distance
     frame = neighbours.on_line(frame, line_of if line_of in MODELLED else design.own(line_of), treatment)
-    ties = design.own(asked.ties) if asked.ties else None
-    frame = neighbours.placed(frame, f"{asked.seed}:ties", tuple(map(design.own, asked.exact)), ties)
+    by = design.own(asked.ties) if asked.ties else None
+    frame = neighbours.placed(frame, f"{asked.seed}:ties", tuple(map(design.own, asked.exact)), by)
     spread = neighbours.spread(frame)
     unit = spread.deviation if asked.caliper_scale == "sd" else 1.0
     estimated = (
         score is not None and score.fit is not None and asked.replace and asked.distance in ("logit", "propensity")
     )
+    whole = estimated and asked.variance == "population"
     rules = Rules(
         estimand="ATE" if method.estimand == "ATO" else method.estimand,
         ratio=asked.ratio,
@@ -91,8 +101,8 @@ def place(
         order=asked.order,
         neighbours=asked.neighbours,
         sample=asked.variance == "sample",
-        estimated=estimated and asked.variance == "population",
-        main=table.main,
+        estimated=whole,
+        main=table.main if whole else tuple(range(len(table.main))),
         cuts=table.cuts,
         metric=_metric(table, within) if multivariate else None,
     )
@@ -103,10 +113,10 @@ def place(
         plan = neighbours.with_guests(line, max(asked.ratio, asked.neighbours + 1), math.sqrt(rules.tolerance))
     else:
         plan = neighbours.at_gaps(frame, line, safe_gap, asked.ratio, engine, focal=looking(rules, line))
-    outcomes = tuple(f"y{i}" for i in range(len(method.every_outcome)))
-    last = (neighbours.LAST,) if asked.ties else ()
-    columns = (*outcomes, *table.x, *((design.LOGIT,) if rules.estimated else ()), *last)
-    return Placed(frame, plan, rules, columns, len(outcomes), len(table.x), table.centres, last)
+    ties = (neighbours.TIE, neighbours.LAST) if asked.ties else (neighbours.TIE,)
+    x = table.x if whole else tuple(table.x[i] for i in table.main)
+    scales = () if asked.replace or asked.ratio > 1 else table.scales
+    return Placed(frame, plan, rules, len(method.every_outcome), x, table.centres, ties, scales)
 
 
 def looking(rules: Rules, line: neighbours.Line) -> int:
@@ -120,17 +130,14 @@ def looking(rules: Rules, line: neighbours.Line) -> int:
 
 
 def _metric(table: Table, within: Array) -> Array:
-    """Whitening of the main covariates by their pooled covariance within the arms, as a map of the whole design."""
+    """Whitening of the main covariates by their pooled covariance within the arms."""
     main = list(table.main)
-    small = whitening(within[np.ix_(main, main)], table.rows - 2.0)
-    full = np.zeros((len(small), len(table.x)))
-    full[:, main] = small
-    return full
+    return whitening(within[np.ix_(main, main)], table.rows - 2.0)
 
 
 def match(method: Observational, placed: Placed, score: Score | None, engine: Engine) -> Matched:
     """One sweep, then the effect. Raises StatisticError if nothing is within the caliper."""
-    rules = placed.rules
+    rules, scales = placed.rules, placed.scales
     read = partial(points, outcomes=placed.outcomes, x=placed.x, centres=placed.centres)
     if method.matching.replace:
 
@@ -139,19 +146,20 @@ def match(method: Observational, placed: Placed, score: Score | None, engine: En
     else:
 
         def work(block: Block) -> tuple[Sums, Array]:
-            return matched.sums_without_replacement(read(block), rules), np.zeros((0, 1))
+            sums, differences = matched.sums_without_replacement(read(block), rules)
+            return sums, pair_ranks.records(differences, scales)
 
-    total, records = neighbours.sweep(placed.frame, placed.plan, placed.columns, engine, work)
+    columns = placed.columns(in_order=not method.matching.replace)
+    total, records = neighbours.sweep(placed.frame, placed.plan, columns, engine, work)
     if not sum(total.number(f"matched{side}") for side in rules.sides):
         raise StatisticError("nothing_matched", caliper=f"{rules.caliper:.6g}")
     means = np.stack([sum(total[f"{name}{side}"] for side in rules.sides) for name in ("focal", "match")])
     means = means / sum(total.number(f"matched{side}") for side in rules.sides)
     if not method.matching.replace:
         side = rules.sides[0]
-        found = abadie_imbens.without_replacement(total, rules)
-        return Matched(
-            found, matched.balance_sums(total, side), total[f"above{side}"], total[f"below{side}"], rules.caliper, means
-        )
+        found, ranks = abadie_imbens.without_replacement(total, rules), tuple(pair_ranks.solve(records, scales))
+        above, below = total[f"above{side}"], total[f"below{side}"]
+        return Matched(found, matched.balance_sums(total, side), above, below, rules.caliper, means, ranks)
     total = abadie_imbens.with_border(total, records, rules)
     information = score.fit.information if rules.estimated and score is not None and score.fit is not None else None
     found = abadie_imbens.with_replacement(
@@ -161,78 +169,70 @@ def match(method: Observational, placed: Placed, score: Score | None, engine: En
     return Matched(found, sum(sums[1:], sums[0]), None, None, rules.caliper, means)
 
 
-def points(block: Block, outcomes: int, x: int, centres: Sequence[float]) -> Points:
+def points(block: Block, outcomes: int, x: Sequence[str], centres: Sequence[float]) -> Points:
     """A sorted block as points; outcomes less their pilot centres."""
     rows = len(block[neighbours.POINT])
     y = [block[f"y{i}"] - centres[i] for i in range(outcomes)]
-    columns = [block[f"x{i}"] for i in range(x)]
+    columns = [block[name] for name in x]
     logit = block.get(design.LOGIT)
     return Points(
         point=block[neighbours.POINT],
-        treated=block[neighbours.TREATED] == 1,
+        treated=block[neighbours.TREATED],
         group=block[neighbours.NUMBER],
-        home=block[neighbours.HOME] == 1,
-        shared=block[neighbours.SHARED] == 1,
+        home=block[neighbours.HOME],
+        shared=block[neighbours.SHARED],
         outcomes=np.column_stack(y) if y else np.zeros((rows, 0)),
         covariates=np.column_stack(columns) if columns else np.zeros((rows, 0)),
         propensity=np.zeros(rows) if logit is None else 1.0 / (1.0 + np.exp(-logit)),
     )
 
 
-def pairs(method: Observational, placed: Placed, engine: Engine) -> Frame:
-    """The matched pairs: treated_id, control_id, distance, weight (1 / matches of the unit that looked for them).
+def matches(method: Observational, placed: Placed, engine: Engine) -> Frame:
+    """One sweep for the pairs and the weights: rows of treated_id, control_id, distance, weight.
 
-    Of more than 20 matches as near as each other, the first 20 in the order of the line are listed.
+    A row of both keys is a pair (``pairs``); one of a single key and no distance is the weight of that unit, or a part
+    of it (``weights``). Of more than 20 matches as near as each other the first 20 in the order of the line are listed.
     """
     rules, replace = placed.rules, method.matching.replace
     kind, make = neighbours.unit_type(placed.frame)
-    x = 0 if rules.metric is None else placed.x
-    columns = (design.UNIT, *(f"x{i}" for i in range(x)), *placed.last)
+    x = () if rules.metric is None else placed.x
 
     def work(block: Block) -> pa.Table:
-        found = points(block, 0, x, ())
-        t, c, weight = matched.pairs(found, rules, replace)
-        unit = block[design.UNIT]
-        return pa.table(
-            {
-                "treated_id": make(unit[t]),
-                "control_id": make(unit[c]),
-                "distance": np.abs(found.point[t] - found.point[c]),
-                "weight": weight,
-            }
+        found, unit = points(block, 0, x, ()), block[design.UNIT]
+        listed = matched.matches(found, rules, replace)
+        t, c = listed.treated, listed.control
+        pairs = pa.table(
+            [make(unit[t]), make(unit[c]), np.abs(found.point[t] - found.point[c]), listed.share], names=_MATCHES
         )
+        parts = [pairs]
+        for arm, key in ((True, 0), (False, 1)):
+            rows = np.flatnonzero((listed.weight > 0) & (found.treated == arm))
+            keys = [pa.nulls(len(rows), pairs.column(0).type)] * 2
+            keys[key] = make(unit[rows])
+            nothing = pa.nulls(len(rows), pa.float64())
+            parts.append(pa.table([*keys, nothing, listed.weight[rows]], names=_MATCHES))
+        return pa.concat_tables(parts)
 
     schema = f"treated_id {kind}, control_id {kind}, distance double, weight double"
-    return neighbours.rows_of(placed.frame, placed.plan, columns, engine, work, schema)
+    return neighbours.rows_of(placed.frame, placed.plan, (design.UNIT, *x, *placed.ties), engine, work, schema)
 
 
-def weights(method: Observational, placed: Placed, engine: Engine) -> Frame:
-    """The weight of every unit that takes part: unit, treated, weight. Parts from several blocks are added."""
-    rules, replace = placed.rules, method.matching.replace
-    kind, make = neighbours.unit_type(placed.frame)
-    x = 0 if rules.metric is None else placed.x
-    columns = (design.UNIT, *(f"x{i}" for i in range(x)), *placed.last)
-
-    def work(block: Block) -> pa.Table:
-        found = points(block, 0, x, ())
-        weight = matched.weights(found, rules, replace)
-        used = weight > 0
-        return pa.table(
-            {
-                "unit": make(block[design.UNIT][used]),
-                "treated": found.treated[used].astype(np.int32),
-                "weight": weight[used],
-            }
-        )
-
-    rows = neighbours.rows_of(
-        placed.frame, placed.plan, columns, engine, work, f"unit {kind}, treated int, weight double"
-    )
-    return neighbours.added_up(rows, ("unit", "treated"), "weight")
+_MATCHES = ["treated_id", "control_id", "distance", "weight"]
 
 
-def clustered(placed: Placed, found: Matched, engine: Engine) -> Array:
-    """Standard errors (q,) of matching without replacement, influences added up within clusters; G/(G - 1).
+def pairs(found: Frame) -> Frame:
+    """Of ``matches`` the pairs; the weight is 1 / matches of the unit that looked for them."""
+    return neighbours.where_known(found, "distance", True)
+
+
+def weights(method: Observational, found: Frame) -> Frame:
+    """Of ``matches`` the weight of every unit that takes part: unit, treated, weight. With replacement parts add up."""
+    rows = neighbours.keyed(neighbours.where_known(found, "distance", False), "treated_id", "control_id")
+    return neighbours.added_up(rows, ("unit", "treated"), "weight") if method.matching.replace else rows
+
+
+def clustered(placed: Placed, found: Matched, engine: Engine) -> tuple[Array, float]:
+    """Standard errors (q,) of matching without replacement, influences added up within clusters; G/(G - 1). And G.
 
     A focal unit adds its outcome less the focal mean, a match its share of the outcome less the matches' mean.
     """
@@ -241,13 +241,13 @@ def clustered(placed: Placed, found: Matched, engine: Engine) -> Array:
     means, side = found.means, rules.sides[0]
 
     def work(block: Block) -> pa.Table:
-        mine = points(block, outcomes, 0, centres)
-        weight = matched.weights(mine, rules, replace=False)
+        mine = points(block, outcomes, (), centres)
+        weight = matched.matches(mine, rules, replace=False).weight
         focal = mine.treated == bool(side)
         value = np.where(focal[:, None], mine.outcomes - means[0], means[1] - mine.outcomes) * weight[:, None] / size
         return blocks.fixed(block[design.CLUSTER], value)
 
-    columns = (*(f"y{i}" for i in range(outcomes)), design.CLUSTER, *placed.last)
+    columns = (*(f"y{i}" for i in range(outcomes)), design.CLUSTER, *placed.ties)
     rows = neighbours.rows_of(placed.frame, placed.plan, columns, engine, work, blocks.fixed_schema(outcomes))
     squares, groups = blocks.cluster_squares(rows, outcomes)
-    return np.sqrt(squares * blocks.correction(groups)) * size / found.effect.matched
+    return np.sqrt(squares * blocks.correction(groups)) * size / found.effect.matched, groups

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from causal_spark.errors import ConfigError, StatisticError
 from causal_spark.methods.findings import Findings
 from causal_spark.methods.matching.vocabulary import MODELLED, Covariate, Observational
+from causal_spark.solve import pair_ranks
 from causal_spark.solve.balance import cut_points
 from causal_spark.spark import design, gate
 from causal_spark.spark.columns import where
@@ -23,6 +26,8 @@ SAMPLE = 100_000  # rows on the driver: scales, cut points, the start of a fit
 MAX_LEVELS = 200
 MAX_ARMS = 20
 CUTS = 64
+# Values of a treatment: numbers, or texts.
+Levels = tuple[float | str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +35,20 @@ class Table:
     """The prepared frame: design x0 …, outcomes y0 …, treatments t0 …, with what the columns mean.
 
     ``cuts``: cut points of each main column for the distribution functions of the balance. ``levels``: of the
-    treatments that are not 0/1 their values in order, none for an amount.
+    treatments that are not 0/1 their values, the one they are compared with first, none for an amount; texts stand in
+    the frame by their place. ``scales``: of the outcomes as fixed-point numbers. ``sample`` (n, p) and ``arms``: the
+    design and the 0/1 treatments t0 … of a hash sample of units.
     """
 
     frame: Frame
     rows: int
     design: tuple[Scaled, ...]
     cuts: tuple[Array, ...]
-    levels: Mapping[str, tuple[float, ...]]
+    levels: Mapping[str, Levels]
     centres: tuple[float, ...]
+    scales: tuple[float, ...] = ()
+    sample: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    arms: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def x(self) -> tuple[str, ...]:
@@ -51,6 +61,11 @@ class Table:
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(item.term.label for item in self.design)
+
+    def codes(self, treatment: str) -> tuple[float, ...]:
+        """The levels of a treatment as they stand in the frame."""
+        levels = self.levels.get(treatment, ())
+        return tuple(float(i) if isinstance(level, str) else level for i, level in enumerate(levels))
 
 
 def check(method: Observational, frame: Frame, checks: Findings) -> Table:
@@ -88,14 +103,33 @@ def _require(method: Observational, frame: Frame) -> list[str]:
     distance = method.matching.distance
     extra = [distance] if distance not in MODELLED else []
     extra += [method.matching.ties] if method.matching.ties else []
-    numeric = [*method.treatments, *method.every_outcome, *extra, *([method.score] if method.score else [])]
+    texts = _texts(method, frame)
+    numeric = [
+        *(name for name in method.treatments if name not in texts),
+        *method.every_outcome,
+        *extra,
+        *([method.score] if method.score else []),
+    ]
     numeric += [item.name for item in method.columns if item.kind == "numeric"]
-    others = [method.unit, *(item.name for item in method.columns), *method.matching.exact]
+    others = [method.unit, *texts, *(item.name for item in method.columns), *method.matching.exact]
     names = [*others, *numeric, *([method.cluster] if method.cluster else [])]
     require(frame, list(dict.fromkeys(names)), "units")
     require_filters(frame, method.where, "units")
     require_numbers(frame, list(dict.fromkeys(numeric)), "units")
     return list(dict.fromkeys(names))
+
+
+def _texts(method: Observational, frame: Frame) -> list[str]:
+    """The treatments whose levels are texts, which the AIPW of ATE compares."""
+    if not _several(method):
+        return []
+    kinds = require(frame, method.treatments, "units")
+    return [name for name, kind in kinds.items() if not design.is_number(kind)]
+
+
+def _several(method: Observational) -> bool:
+    """Whether the estimators compare several levels of a treatment."""
+    return set(method.estimators) == {"aipw"} and method.estimand == "ATE"
 
 
 def categorical(item: Covariate, kinds: dict[str, bool]) -> bool:
@@ -143,33 +177,42 @@ def _dropped(method: Observational, frame: Frame, found: Ranges, rows: int, chec
     return frame, left
 
 
-def _treatments(
-    method: Observational, frame: Frame, rows: int, found: Ranges, checks: Findings
-) -> dict[str, tuple[float, ...]]:
-    """Treatments that are not 0/1 in all ``rows``: their values for AIPW alone, none (an amount) for dml alone."""
-    counts = design.binary_counts(frame, method.treatments)
-    levels: dict[str, tuple[float, ...]] = {}
+def _treatments(method: Observational, frame: Frame, rows: int, found: Ranges, checks: Findings) -> dict[str, Levels]:
+    """Treatments that are not 0/1 in all ``rows``: their levels for AIPW alone, none (an amount) for dml alone."""
+    texts = _texts(method, frame)
+    counts = design.binary_counts(frame, [name for name in method.treatments if name not in texts])
+    levels: dict[str, Levels] = {name: _levels(frame, name, text=True) for name in texts}
+    for name in texts:
+        if len(levels[name]) < 2:
+            checks.add("NO_CONTROL", "stop", "units", name)
     for name, (zeros, ones) in counts.items():
         if zeros + ones < rows:
             if set(method.estimators) == {"dml"}:
                 levels[name] = ()
-            elif set(method.estimators) == {"aipw"} and method.estimand == "ATE":
-                levels[name] = _levels(frame, name)
+            elif _several(method):
+                levels[name] = _levels(frame, name, text=False)
             else:
                 checks.add("TREATMENT_NOT_BINARY", "stop", "units", name, low=found[name].low, high=found[name].high)
         elif not ones:
             checks.add("NO_TREATED", "stop", "units", name)
         elif not zeros:
             checks.add("NO_CONTROL", "stop", "units", name)
+    if levels and method.trim is not None:
+        raise ConfigError("trim_needs_binary", column=next(iter(levels)))
     return levels
 
 
-def _levels(frame: Frame, name: str) -> tuple[float, ...]:
+def _levels(frame: Frame, name: str, text: bool) -> Levels:
+    """Numbers in order; of texts the most frequent first, the others in order."""
     try:
         counts = count(frame, [name], MAX_ARMS)
     except StatisticError as error:
         raise ConfigError("too_many_levels", column=name, limit=MAX_ARMS) from error
-    return tuple(sorted(float(str(key[0])) for key in counts.cells))
+    if not text:
+        return tuple(sorted(float(str(key[0])) for key in counts.cells))
+    rows = {str(key[0]): found[0] for key, found in counts.cells.items()}
+    base = max(sorted(rows), key=lambda level: rows[level])
+    return (base, *(level for level in sorted(rows) if level != base))
 
 
 def _table(
@@ -178,25 +221,35 @@ def _table(
     rows: int,
     found: Ranges,
     kinds: dict[str, bool],
-    levels: Mapping[str, tuple[float, ...]],
+    levels: Mapping[str, Levels],
     checks: Findings,
 ) -> Table:
     factors = {item.name: _factors(item, frame, found, kinds, checks) for item in method.columns}
     every = terms(factors, method.propensity.squares, method.propensity.interactions)
-    values = design.looked_at(frame, method.unit, rows, SAMPLE, "design", [design.value(term) for term in every])
+    arms = {f"t{i}": name for i, name in enumerate(method.treatments) if name not in levels}
+    looked = [*map(design.value, every), *(design.number(name) for name in arms.values())]
+    sample = design.looked_at(frame, method.unit, rows, SAMPLE, "design", looked)
+    values, sampled = sample[:, : len(every)], sample[:, len(every) :]
     columns = scaled(every, values)
-    numbers = {f"t{i}": name for i, name in enumerate(method.treatments)}
+    texts = {name: known for name, known in levels.items() if known and isinstance(known[0], str)}
+    frame = design.coded(frame, texts)
+    numbers = {f"t{i}": design.own(name) if name in texts else name for i, name in enumerate(method.treatments)}
     numbers |= {f"y{i}": name for i, name in enumerate(method.every_outcome)}
     distance = method.matching.distance
     kept = [*method.matching.exact, *([method.score] if method.score else [])]
     kept += [distance] if distance not in MODELLED else []
     kept += [method.matching.ties] if method.matching.ties else []
-    frame, kept = design.beside(frame, list(dict.fromkeys(kept))), [design.own(name) for name in kept]
+    kept = list(dict.fromkeys(kept))
+    frame, kept = design.beside(frame, kept), [design.own(name) for name in kept]
     shaped = design.designed(frame, method.unit, columns, numbers, kept, method.cluster, method.folds, "folds")
     standard = (values - [item.centre for item in columns]) / [item.scale for item in columns]
     cuts = tuple(cut_points(standard[:, i], CUTS) for i, item in enumerate(columns) if item.term.main)
     centres = tuple(found[name].centre for name in method.every_outcome)
-    return Table(shaped, rows, columns, cuts, levels, centres)
+    scales = tuple(
+        pair_ranks.scale((found[name].high or 0.0) - (found[name].low or 0.0)) for name in method.every_outcome
+    )
+    known = dict(zip(arms, sampled.T, strict=True))
+    return Table(shaped, rows, columns, cuts, levels, centres, scales, standard, known)
 
 
 def _factors(

@@ -16,7 +16,7 @@ from causal_spark.methods.matching import baseline, matched, strata, weighted
 from causal_spark.methods.matching.compressed import Compressed, Found
 from causal_spark.methods.matching.prepare import Table, check
 from causal_spark.methods.matching.score import Score, score
-from causal_spark.methods.matching.vocabulary import NEED_SCORE, Observational
+from causal_spark.methods.matching.vocabulary import Observational
 from causal_spark.solve import balance, weighting
 from causal_spark.spark import design
 from causal_spark.spark.session import Engine
@@ -25,6 +25,7 @@ from causal_spark.spark.tables import Frame, stage
 Progress = Callable[[str], None]
 BINS = 1000
 SHOWN = 50  # bins of the overlap that go into a table
+FEW_CLUSTERS = 30
 
 
 def compress(
@@ -134,11 +135,7 @@ def _comparison(
     before = baseline.look(table, column, len(found.outcomes)) if plain else None
     if before is not None:
         baseline.report(found, before, table)
-    fit = (
-        score(method, table, column, partial(keep.stage, "score"))
-        if set(NEED_SCORE) & set(method.estimators) and plain
-        else None
-    )
+    fit = score(method, table, column, partial(keep.stage, "score")) if method.needs_score and plain else None
     bounds, lines = (-math.inf, math.inf), (0.0, 0.0)
     if fit is not None:
         cells = design.overlap(fit.frame, column, BINS)
@@ -148,7 +145,8 @@ def _comparison(
         _match(engine, method, table, column, fit, bounds, found, before, keep, checks)
     for part in strata.estimate(method, table, column, fit, bounds, lines):
         _strata(method, table, found, part, before, checks)
-    for item in weighted.estimate(method, table, column, fit, bounds, keep.keep):
+    told = partial(_few_clusters, method, found, checks)
+    for item in weighted.estimate(method, table, column, fit, bounds, keep.keep, told):
         _weighted(method, table, found, item, before)
     return found
 
@@ -245,7 +243,8 @@ def _match(
     )
     error = effect.std_error
     if method.cluster is not None:
-        error, kind = matched.clustered(placed, result, engine), "clusters"
+        (error, groups), kind = matched.clustered(placed, result, engine), "clusters"
+        _few_clusters(method, found, checks, groups)
     found.add(
         "matching",
         placed.rules.estimand,
@@ -256,13 +255,36 @@ def _match(
         kind,
         above=result.above,
         below=result.below,
+        **_ranks(result),
     )
     found.size("matching", effect.n, effect.matched, effect.used, min(effect.ess.values()), result.caliper)
     _unmatched(found, "matching", effect.n, effect.matched, checks)
     baseline.balanced(found, "matching", result.balance, before, table)
     if method.matching.pairs:
-        keep.keep("pairs", matched.pairs(method, placed, engine))
-        keep.keep("weights", matched.weights(method, placed, engine))
+        both = keep.stage("matches", matched.matches(method, placed, engine))
+        keep.keep("pairs", matched.pairs(both))
+        keep.keep("weights", matched.weights(method, both))
+
+
+def _ranks(result: matched.Matched) -> dict[str, list[float]]:
+    """The signed ranks of pairs by outcome, as columns of what is kept of an effect."""
+    return (
+        {
+            "rank_sum": [ranks.statistic for ranks in result.ranks],
+            "rank_total": [ranks.total for ranks in result.ranks],
+            "rank_square": [ranks.square for ranks in result.ranks],
+        }
+        if result.ranks
+        else {}
+    )
+
+
+def _few_clusters(method: Observational, found: _Comparison, checks: Findings, groups: float) -> None:
+    """Errors by clusters are too small where these are few."""
+    known = any(check.code == "FEW_CLUSTERS" and check.table == found.treatment for check in checks.found)
+    if not known:
+        verdict = "warn" if groups < FEW_CLUSTERS else "pass"
+        checks.add("FEW_CLUSTERS", verdict, found.treatment, method.cluster or "", count=groups, limit=FEW_CLUSTERS)
 
 
 def _strata(method: Observational, table: Table, found: _Comparison, part: strata.Stratified, before: Any,

@@ -47,9 +47,7 @@ def score(method: Observational, table: Table, treatment: str, keep: Callable[[F
 def fitted(table: Table, treatment: str) -> logistic.Logistic:
     """Maximum likelihood: on the driver if all rows or all patterns fit there, else by passes from a sample's fit."""
     names = ("(constant)", *table.labels)
-    columns = [col(name) for name in (*table.x, treatment)]
-    values = design.looked_at(table.frame, design.UNIT, table.rows, SAMPLE, "design", columns)
-    x, t = with_constant(values[:, :-1]), values[:, -1]
+    x, t = with_constant(table.sample), table.arms[treatment]
     if table.rows <= SAMPLE or len(x) >= table.rows:
         return logistic.fit(x, t, names)
     if len(np.unique(x, axis=0)) <= FEW * len(x):

@@ -18,7 +18,6 @@ from causal_spark.solve.intervals import wald
 from causal_spark.words import say
 
 PLAIN = ("unadjusted", "regression")
-UNTRIMMED = ("cem", "entropy", "dml")  # they have no propensity to trim
 
 
 def solve(method: Observational, compressed: Compressed, language: str = "en") -> Result:
@@ -52,8 +51,6 @@ def _estimates(method: Observational, found: Found, compressed: Compressed, lang
         notes.append(say("note_bound", language, bound=f"{found.bound:.4g}"))
     if math.isnan(found.std_error):
         notes.append(say("note_no_error", language))
-    if method.trim is not None and found.estimator in UNTRIMMED:
-        notes.append(say("note_untrimmed", language))
     if placebo:
         notes.append(say("note_placebo", language))
     row = Estimate(
@@ -148,8 +145,7 @@ def _sensitivity(method: Observational, compressed: Compressed) -> Iterator[dict
             value = sensitivity.e_value(test.estimate / deviation, test.low / deviation, test.high / deviation, "smd")
             row |= {"e_value": value.estimate, "e_value_limit": value.limit}
         if not math.isnan(found.above):
-            more, less = (found.above, found.below) if found.estimate >= 0 else (found.below, found.above)
-            row["gamma"] = sensitivity.mcnemar_gamma(int(more), int(less), method.alpha)
+            row["gamma"] = _gamma(found, method.alpha)
         if found.estimator == "regression":
             dof = compressed.facts["dof"]
             robust = sensitivity.robustness(found.estimate, found.std_error, dof, alpha=method.alpha)
@@ -159,3 +155,15 @@ def _sensitivity(method: Observational, compressed: Compressed) -> Iterator[dict
                 "robustness_value_alpha": robust.value_alpha,
             }
         yield row
+
+
+def _gamma(found: Found, alpha: float) -> float:
+    """Γ of the signed ranks of the pairs; of their signs for a 0/1 outcome (McNemar) and for sets of several."""
+    up = found.estimate >= 0
+    if not math.isnan(found.rank_total):
+        statistic = found.rank_sum if up else found.rank_total - found.rank_sum
+        pairs = int(found.above + found.below)
+        ranks = sensitivity.SignedRanks(pairs, statistic, found.rank_total, found.rank_square)
+        return sensitivity.signed_rank_gamma(ranks, alpha)
+    more, less = (found.above, found.below) if up else (found.below, found.above)
+    return sensitivity.mcnemar_gamma(int(more), int(less), alpha)

@@ -49,9 +49,8 @@ def estimate(
                 frame = design.between(frame, STRATUM, cuts)
             found.append(_solve(name, method, table, treatment, frame))
         if name == "cem":
-            frame = design.coarsened(
-                table.frame, STRATUM, [(table.x[i], *_cells(method, table, i)) for i in table.main]
-            )
+            frame = table.frame if method.trim is None or score is None else design.inside(score.frame, *bounds)
+            frame = design.coarsened(frame, STRATUM, [(table.x[i], *_cells(method, table, i)) for i in table.main])
             found.append(_solve(name, method, table, treatment, frame))
     return found
 

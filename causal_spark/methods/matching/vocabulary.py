@@ -14,6 +14,7 @@ Estimator = Literal["matching", "grid", "cem", "subclass", "ipw", "overlap", "en
 STRATIFIED = ("grid", "cem", "subclass")
 WEIGHTED = ("ipw", "overlap", "entropy")
 NEED_SCORE = ("matching", "grid", "subclass", "ipw", "overlap", "aipw")
+NEED_IT_TO_TRIM = ("cem", "entropy", "dml")
 MODELLED = ("logit", "propensity", "mahalanobis")  # distances that are no column
 POSITIVE = "a number above 0"
 
@@ -97,7 +98,8 @@ class Observational:
     a hash of the unit (1: none). ``cells``: of the grid mode; ``subclasses``: of subclassification.
     ``placebo_outcomes``: outcomes that the treatment cannot have moved. ``post_treatment``: columns
     known to come after treatment, refused among the covariates. ``smd``: imbalance above it is a warning.
-    ``unit_weights``: write a table of every unit's weight under the weighting estimators.
+    ``unit_weights``: write a table of every unit's weight under the weighting estimators. ``stabilized``: there weights
+    of `ipw` for ATE are times the share of the unit's own group, so that their mean is near 1.
     """
 
     unit: str
@@ -114,6 +116,7 @@ class Observational:
     cells: int = 1000
     folds: int = 5
     unit_weights: bool = True
+    stabilized: bool = False
     cluster: str | None = None
     spend: dict[str, float] | None = None
     value: str | None = None
@@ -183,6 +186,8 @@ class Observational:
             raise ConfigError("cluster_refused")
         if self.cluster and (stratified := [name for name in self.estimators if name in STRATIFIED]):
             raise ConfigError("cluster_in_strata", estimator=stratified[0])
+        if self.stabilized and not ("ipw" in self.estimators and self.estimand == "ATE" and self.unit_weights):
+            raise ConfigError("stabilized_refused")
         if isinstance(self.trim, tuple) and not (len(self.trim) == 2 and 0 <= self.trim[0] < self.trim[1] <= 1):
             raise ConfigError(
                 "bad_number", where="method.trim", got=list(self.trim), expected="[low, high] within 0 and 1"
@@ -199,6 +204,12 @@ class Observational:
     def columns(self) -> tuple[Covariate, ...]:
         """The covariates with their defaults spelled out."""
         return tuple(Covariate(item) if isinstance(item, str) else item for item in self.covariates)
+
+    @property
+    def needs_score(self) -> bool:
+        """Whether an estimator, or the trimming, takes the propensity."""
+        asked = set(self.estimators)
+        return bool(asked & set(NEED_SCORE)) or (self.trim is not None and bool(asked & set(NEED_IT_TO_TRIM)))
 
     @property
     def _compared(self) -> tuple[str, ...]:

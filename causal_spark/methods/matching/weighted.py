@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from causal_spark.methods.matching.prepare import Table
+from causal_spark.methods.matching.prepare import Levels, Table
 from causal_spark.methods.matching.score import Score, matrix
-from causal_spark.methods.matching.vocabulary import Observational
+from causal_spark.methods.matching.vocabulary import NEED_IT_TO_TRIM, Observational
 from causal_spark.solve import balance, balancing, doubly, logistic, weighting
 from causal_spark.spark import design
 from causal_spark.spark.blocks import Block, accumulate, clustered_squares, correction, with_columns
@@ -47,7 +47,7 @@ class Estimator:
     solve: Callable[[Sums], Any]
     influence: Callable[[Rows, Any], Array]
     weights: Callable[[Rows], Array] | None = None
-    levels: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +61,15 @@ class Weighted:
     n: float
     solution: Any
     balance: Sums | None = field(default=None)
-    levels: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
 
     def contrasts(self, treatment: str, outcomes: int) -> Iterator[tuple[str, Array, Array]]:
-        """Label, effects and errors (q,) of each contrast: the treatment, or every level against the lowest."""
+        """Label, effects and errors (q,) of each contrast: the treatment, or every level against the first."""
         if not self.levels:
             yield treatment, self.effect, self.std_error
         for i, level in enumerate(self.levels[1:]):
             part = slice(i * outcomes, (i + 1) * outcomes)
-            yield f"{treatment}: {level:g} vs {self.levels[0]:g}", self.effect[part], self.std_error[part]
+            yield f"{treatment}: {level} vs {self.levels[0]}", self.effect[part], self.std_error[part]
 
 
 def estimate(
@@ -79,37 +79,60 @@ def estimate(
     score: Score | None,
     bounds: tuple[float, float],
     keep: Callable[[str, Any], None],
+    clusters: Callable[[float], None],
 ) -> list[Weighted]:
     """All weighting and doubly robust estimators of ``method`` for one treatment; ``bounds`` of the kept logits.
 
-    ``keep`` writes the table of the units' weights.
+    ``keep`` writes the table of the units' weights, ``clusters`` is told their number. Entropy balancing and the
+    partially linear model see the kept rows alone, and then share passes of their own.
     """
     names = [name for name in method.estimators if name in ("ipw", "overlap", "entropy", "aipw", "dml")]
-    if not names:
-        return []
-    chosen = [_estimator(name, method, table, treatment, score, bounds) for name in names]
-    outcomes = [f"y{i}" for i in range(len(method.every_outcome))]
     frame = table.frame if score is None else score.frame
-    columns = [*table.x, treatment, *outcomes, design.FOLD, *([design.LOGIT] if score is not None else [])]
+    parts = [(names, table, frame)]
+    if method.trim is not None and score is not None:
+        kept = replace(table, frame=design.inside(frame, *bounds))
+        inside = [name for name in names if name in NEED_IT_TO_TRIM]
+        parts = [([name for name in names if name not in inside], table, frame), (inside, kept, kept.frame)]
     beta = None if score is None or score.fit is None else score.fit.beta
+    outcomes = tuple(f"y{i}" for i in range(len(method.every_outcome)))
+    columns = [*table.x, treatment, *outcomes, design.FOLD, *([design.LOGIT] if score is not None else [])]
     read = partial(
-        rows, x=table.x, treatment=treatment, outcomes=tuple(outcomes), centres=table.centres, bounds=bounds, beta=beta
+        rows, x=table.x, treatment=treatment, outcomes=outcomes, centres=table.centres, bounds=bounds, beta=beta
     )
-    weighing = [item for item in chosen if item.weights is not None]
+    results: list[Weighted] = []
+    weighing: dict[str, Callable[[Rows], Array]] = {}
+    for own, seen, passed in parts:
+        chosen = [_estimator(name, method, seen, treatment, score, bounds) for name in own]
+        results += _two_passes(method, seen, passed, columns, read, chosen, clusters) if chosen else []
+        weighing |= {item.name: item.weights for item in chosen if item.weights is not None}
+    results.sort(key=lambda item: names.index(item.name))
     if weighing and method.unit_weights:
-        keep("unit_weights", _unit_weights(frame, columns, treatment, read, weighing))
-    return _two_passes(method, table, frame, columns, read, chosen)
+        if method.stabilized:
+            kept_rows = next(item.solution.kept for item in results if item.name == "ipw")
+            weighing["ipw"] = partial(_stabilised, share=float(kept_rows[1] / kept_rows.sum()))
+        ordered = {name: weighing[name] for name in names if name in weighing}
+        keep("unit_weights", _unit_weights(frame, columns, treatment, read, ordered))
+    return results
+
+
+def _stabilised(r: Rows, share: float) -> Array:
+    return np.where(r.keep, weighting.stabilised(r.e, r.t, share), 0.0)
 
 
 def _unit_weights(
-    frame: Any, columns: Sequence[str], treatment: str, read: Callable[[Block], Rows], weighing: Sequence[Estimator]
+    frame: Any,
+    columns: Sequence[str],
+    treatment: str,
+    read: Callable[[Block], Rows],
+    weighing: Mapping[str, Callable[[Rows], Array]],
 ) -> Any:
     """A row for each unit: its key, the treatment, and its weight under each of the estimators."""
-    functions = [item.weights for item in weighing if item.weights is not None]
+    functions = list(weighing.values())
     rows = frame.select(*map(col, dict.fromkeys([design.UNIT, *columns])))
-    names = [item.name for item in weighing]
-    found = with_columns(rows, columns, names, lambda block: [weigh(read(block)) for weigh in functions])
-    return found.select(col(design.UNIT).alias("unit"), col(treatment).cast("int").alias("treated"), *map(col, names))
+    found = with_columns(rows, columns, list(weighing), lambda block: [weigh(read(block)) for weigh in functions])
+    return found.select(
+        col(design.UNIT).alias("unit"), col(treatment).cast("int").alias("treated"), *map(col, weighing)
+    )
 
 
 def _two_passes(
@@ -119,6 +142,7 @@ def _two_passes(
     columns: Sequence[str],
     read: Callable[[Block], Rows],
     chosen: Sequence[Estimator],
+    clusters: Callable[[float], None],
 ) -> list[Weighted]:
     def first(block: Block) -> Sums:
         found = read(block)
@@ -147,7 +171,8 @@ def _two_passes(
         n = own.number("n")
         error = np.sqrt(own["second"]) / n
         if method.cluster is not None:
-            error = _clustered(frame, columns, read, item, solved[item.name], error, n)
+            error, groups = _clustered(frame, columns, read, item, solved[item.name], error, n)
+            clusters(groups)
         weighed = _part(spread, f"{item.name} balance") if item.weights is not None else None
         results.append(
             Weighted(
@@ -165,15 +190,15 @@ def _clustered(
     solution: Any,
     error: Array,
     n: float,
-) -> Array:
-    """Standard errors of influences added up within clusters, with the factor G/(G - 1)."""
+) -> tuple[Array, float]:
+    """Standard errors of influences added up within clusters, with the factor G/(G - 1); and G."""
     size = np.where(error > 0, error * np.sqrt(n), 1.0)
 
     def work(block: Block) -> Array:
         return item.influence(read(block), solution) / size
 
     squares, groups = clustered_squares(frame, columns, design.CLUSTER, len(error), work)
-    return np.sqrt(squares * correction(groups)) * size / n
+    return np.sqrt(squares * correction(groups)) * size / n, groups
 
 
 def rows(
@@ -252,7 +277,7 @@ def _entropy(method: Observational, table: Table, treatment: str) -> Estimator:
         sums=lambda r: balancing.sums(r.x, r.t, r.y, found),
         solve=lambda total: balancing.solve(total, found),
         influence=lambda r, solution: balancing.influence(r.x, r.t, r.y, solution),
-        weights=lambda r: balancing.weights(r.x, r.t, found),
+        weights=lambda r: np.where(r.keep, balancing.weights(r.x, r.t, found), 0.0),
     )
 
 
@@ -304,8 +329,9 @@ def _partial(method: Observational, table: Table, treatment: str) -> Estimator:
     )
 
 
-def _several(method: Observational, table: Table, treatment: str, levels: tuple[float, ...]) -> Estimator:
-    """AIPW of every level against the lowest; a logistic of each level against the rest gives its propensity."""
+def _several(method: Observational, table: Table, treatment: str, known: Levels) -> Estimator:
+    """AIPW of every level against the first; a logistic of each level against the rest gives its propensity."""
+    levels = table.codes(method.treatments[int(treatment[1:])])
     folds, outcomes = method.folds, tuple(f"y{i}" for i in range(len(method.every_outcome)))
     beta = _regressions(table, treatment, outcomes, folds, levels)
     fits = [_scores_by_fold(table, treatment, folds, None, level) for level in levels]
@@ -322,7 +348,8 @@ def _several(method: Observational, table: Table, treatment: str, levels: tuple[
         phi = doubly.level_influence(*parts(r), found.means)
         return (phi[:, 1:] - phi[:, :1]).reshape(len(phi), len(found.effect))
 
-    return Estimator("aipw", "ATE", lambda r: doubly.level_sums(*parts(r)), solve, influence, levels=levels)
+    labels = tuple(level if isinstance(level, str) else f"{level:g}" for level in known)
+    return Estimator("aipw", "ATE", lambda r: doubly.level_sums(*parts(r)), solve, influence, levels=labels)
 
 
 @dataclass(frozen=True, eq=False)
