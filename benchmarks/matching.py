@@ -1,261 +1,147 @@
-"""Measure the matching job: ``python -m benchmarks.matching``. One committed table beside the machine and versions.
+"""Measure the matching job beside its peers: ``python -m benchmarks.matching``.
 
-Each line is a process of its own that does one thing to one table: grid matching and exact matching on a given score,
-the whole job on ten covariates, and peers at the sizes they can hold. Best of the repetitions after one warm-up.
+Writes one line for each task to ``--out`` as its process ends, the machine and versions beside it as JSON, and the
+page made of both. ``--resume`` keeps the lines that are there. A process that fails or takes too long leaves a note and
+does not stop the others. The exit code is 1 if those who match the same units find different effects.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib.metadata
 import json
-import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from benchmarks import machine, matching_page, matching_table
+from benchmarks.lanes import Figure
+from benchmarks.matching_page import effect
+from benchmarks.matching_peers import PEERS
+from benchmarks.matching_worker import Order
+from benchmarks.results import Line, Results
 
-from benchmarks import machine
-
-HERE = Path(__file__).parent
-PART = 250_000
-COVARIATES = 10
-TREATED = 0.2
-TASKS = ("grid", "replace", "closest", "largest", "clumped", "job")
-PEERS = ("causalml", "dowhy", "psmpy", "cross-join")
-COLUMNS = (
-    "system",
-    "task",
-    "rows",
-    "seconds",
-    "rows_per_s_core",
-    "peak_mb",
-    "python_mb",
-    "estimate",
-    "std_error",
-    "note",
-)
+SWEEPS = ("grid", "ipw", "replace", "closest", "largest", "clumped")
+WARM = 250_000
+MANY = 5_000_000  # beyond, local Spark does the first tasks only, and nobody the whole job
+CLOSE = 1e-9
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run all lines and write the table; with ``--one`` be the process of a line."""
+    """Run all processes one after the other and write the table and the page."""
     arguments = _arguments(argv)
-    if arguments.one:
-        print(json.dumps(_one(*arguments.one, arguments.folder, arguments.repetitions)))
-        return 0
-    rows = [_line(arguments, *line) for line in _lines(arguments)]
-    with (HERE / "matching.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    versions = {name: importlib.metadata.version(name) for name in ("pyspark", "pysail", "numpy", "scipy", "pyarrow")}
-    facts = {**machine.facts(), "packages": versions}
-    (HERE / "matching.json").write_text(json.dumps(facts, indent=1) + "\n")
-    return 0
+    began = time.monotonic()
+    results = Results(arguments.out, arguments.resume)
+    for order in _orders(arguments):
+        open_ = tuple(task for task in order.tasks if not _known(results, order, task))
+        if open_:
+            results.append(_process(arguments, replace(order, tasks=open_)))
+    shutil.rmtree(arguments.folder / "runs", ignore_errors=True)
+    results.finish(results.figures, (time.monotonic() - began) / 60)
+    matching_page.write(results, arguments.page)
+    return _judge(results.figures)
 
 
-def _lines(arguments: argparse.Namespace) -> list[tuple[str, str, int]]:
-    lines = []
+def _orders(arguments: argparse.Namespace) -> Iterator[Order]:
+    """What each process does, small tables first. Tables are made when their turn comes."""
     for rows in arguments.sizes:
-        _make(arguments.folder, rows)
-        lines += [(system, task, rows) for system in ("sail", "spark") for task in arguments.tasks]
-    for rows in arguments.peer_sizes:
-        _make(arguments.folder, rows)
-        lines += [("sail", "replace", rows), *((peer, "replace", rows) for peer in arguments.peers)]
-    return lines
+        table = matching_table.make(arguments.folder, rows)
+        warm = matching_table.make(arguments.folder, min(WARM, rows))
+        for engine in arguments.engines:
+            few = engine != "sail" and rows > MANY
+            tasks = SWEEPS[:4] if few else (*SWEEPS, *(("job",) if rows <= MANY else ()))
+            yield Order(engine, rows, str(table), str(warm), tasks)
+    for peer in arguments.peers:
+        for rows in [*arguments.peer_sizes, *arguments.sizes]:
+            if rows <= PEERS[peer].most:
+                yield Order(peer, rows, str(matching_table.make(arguments.folder, rows)), "", PEERS[peer].tasks)
+    for rows in arguments.peer_sizes:  # ours at the sizes that the peers can hold
+        table = str(matching_table.make(arguments.folder, rows))
+        yield from (Order(engine, rows, table, table, ("replace",)) for engine in arguments.engines[:1])
 
 
-def _line(arguments: argparse.Namespace, system: str, task: str, rows: int) -> dict[str, Any]:
-    """One process; its peak memory is that of all its children, the JVM among them."""
-    command = [sys.executable, "-m", "benchmarks.matching", "--folder", str(arguments.folder),
-               "--repetitions", str(arguments.repetitions), "--one", system, task, str(rows)]  # fmt: skip
-    found: dict[str, Any] = {"system": system, "task": task, "rows": rows}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, errors = process.communicate(timeout=arguments.patience)
-        found |= json.loads(out.splitlines()[-1]) if process.returncode == 0 else {"note": errors.strip()[-200:]}
-    except subprocess.TimeoutExpired:
-        process.kill()
-        found["note"] = f"did not finish within {arguments.patience} s"
-    print({key: value for key, value in found.items() if value != ""}, file=sys.stderr, flush=True)
-    return found
+def _known(results: Results, order: Order, task: str) -> bool:
+    """Whether the task was measured, or cannot be here."""
+    mine = [one for one in results.figures if (one.system, one.rows, one.cell) == (order.system, order.rows, task)]
+    return any(one.seconds is not None or one.note == "not installed" for one in mine)
 
 
-def _one(system: str, task: str, rows: str, folder: Path, repetitions: int) -> dict[str, Any]:
-    path = _folder(folder, int(rows))
-    if system not in ("sail", "spark"):
-        return _timed(lambda: _peer(system, path), 1, int(rows))
-    from causal_spark.spark.session import open_engine
-
-    with open_engine(system) as engine:
-        work = (lambda: _job(engine, path, folder)) if task == "job" else (lambda: _sweep(engine, path, task))
-        return _timed(work, repetitions, int(rows))
-
-
-def _timed(work: Callable[[], tuple[float, float]], repetitions: int, rows: int) -> dict[str, Any]:
-    """The best of the repetitions; the first run of all is a warm-up if there are several."""
-    taken = []
-    for _ in range(repetitions + (repetitions > 1)):
-        machine.reset_peaks(os.getpid())
-        began = time.perf_counter()
-        estimate, error = work()
-        taken.append(time.perf_counter() - began)
-    best = min(taken[1:] or taken)
-    peak, python = machine.peaks(os.getpid())
-    return {"seconds": round(best, 3), "rows_per_s_core": round(rows / best / machine.cores()), "peak_mb": round(peak),
-            "python_mb": round(python), "estimate": estimate, "std_error": error}  # fmt: skip
-
-
-def _sweep(engine: Any, path: Path, task: str) -> tuple[float, float]:
-    """One estimator on the given score, from the parquet file to the estimate and its standard error."""
-    from causal_spark.methods.matching import matched, strata
-    from causal_spark.methods.matching.prepare import Table
-    from causal_spark.methods.matching.score import Score
-    from causal_spark.methods.matching.vocabulary import Matching, Observational
-    from causal_spark.spark import design
-
-    table = engine.spark.read.parquet(str(path))
-    treatment = "clumped" if task == "clumped" else "treated"
-    frame = design.designed(table, "unit", (), {"t0": treatment, "y0": "y"}, ["score"], None, 1, "")
-    frame = design.with_given_score(frame, "score")
-    replace = task == "replace"
-    method = Observational(
-        unit="unit", treatments=("t0",), outcomes=("y0",), covariates=("x0",), score="score",
-        estimators=("grid",) if task == "grid" else ("matching",),
-        matching=Matching(replace=replace, order="largest" if task == "largest" else "closest"),
-    )  # fmt: skip
-    prepared = Table(frame, 0, (), (), {}, (0.0,))
-    given, unbounded = Score(frame, None), (-math.inf, math.inf)
-    if task == "grid":
-        cells = design.overlap(frame, "t0", 1000)
-        ends = min(cell["low"] for cell in cells), max(cell["high"] for cell in cells)
-        effect = strata.estimate(method, prepared, "t0", given, unbounded, ends)[0].found.effect
-        return float(effect.estimate[0]), float(effect.std_error[0])
-    placed = matched.place(method, prepared, "t0", given, unbounded, engine, np.zeros((0, 0)))
-    found = matched.match(method, placed, given, engine).effect
-    return float(found.estimate[0]), float(found.std_error[0])
+def _process(arguments: argparse.Namespace, order: Order) -> list[Figure]:
+    """The figures of one process. One that takes too long is ended, and keeps what it has found."""
+    print(f"{order.system}: {order.rows:,} rows", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "benchmarks.matching_worker", json.dumps(asdict(order))]
+    patience = arguments.peer_patience if order.system in PEERS else arguments.patience
+    note = ""
+    with (arguments.folder / "matching.log").open("a") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+        try:
+            out, _ = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            note = f"did not finish within {patience} s"
+            for one in reversed(machine.tree(process.pid)):
+                with suppress(OSError):
+                    os.kill(one, signal.SIGKILL)
+            out, _ = process.communicate()
+    if not note and process.returncode:
+        note = f"the process ended with {process.returncode}"
+    found = {one["task"]: one for one in map(json.loads, filter(_whole, out.splitlines()))}
+    figures = [_figure(order, task, found.get(task, {"note": note or "not reached"})) for task in order.tasks]
+    for one in figures:
+        print(f"  {one.cell:10} {one.seconds or '–'} s  {one.peak_mb or 0:.0f} MB  {one.stages} {one.note}",
+              file=sys.stderr, flush=True)  # fmt: skip
+    return figures
 
 
-def _job(engine: Any, path: Path, folder: Path) -> tuple[float, float]:
-    """The whole job: gate, propensity of ten covariates, matching with replacement, balance, pairs, report."""
-    import shutil
-
-    from causal_spark import job
-
-    output = folder / f"run-{os.getpid()}"
-    shutil.rmtree(output, ignore_errors=True)
-    config = {
-        "job": "matching", "input": {"units": {"table": str(path)}},
-        "method": {"unit": "unit", "treatments": ["treated"], "outcomes": ["y"],
-                   "covariates": [f"x{i}" for i in range(COVARIATES)], "matching": {"replace": True}},
-        "output": {"path": str(output)}, "tracking": {"enabled": False},
-    }  # fmt: skip
-    outcome = job._run(engine, job.validate(config, "matching"), lambda stage: None)
-    shutil.rmtree(output)
-    assert outcome.result is not None
-    rows = outcome.result.estimates
-    row = rows[(rows["method"] == "matching") & (rows["term"] == "difference")].iloc[0]
-    return float(row["estimate"]), float(row["std_error"])
+def _whole(line: str) -> bool:
+    return line.startswith("{") and line.endswith("}")
 
 
-def _peer(system: str, path: Path) -> tuple[float, float]:
-    """The peer's nearest neighbour with replacement on the score, at its own best setting; no standard error."""
-    import pandas as pd
-
-    frame = pd.read_parquet(path, columns=["unit", "treated", "score", "y"])
-    if system == "causalml":
-        from causalml.match import NearestNeighborMatch
-
-        done = NearestNeighborMatch(caliper=1e6, replace=True, ratio=1, shuffle=False).match(
-            frame, "treated", ["score"]
-        )
-        by = done.groupby("treated")["y"].mean()
-        return float(by[1] - by[0]), math.nan
-    if system == "psmpy":
-        from psmpy import PsmPy
-
-        psm = PsmPy(frame[["unit", "treated", "score"]], treatment="treated", indx="unit", exclude=[])
-        psm.logistic_ps(balance=False)
-        psm.knn_matched(matcher="propensity_logit", replacement=True, caliper=None)
-        pairs = psm.matched_ids.merge(frame, on="unit")
-        return float(len(pairs)), math.nan
-    if system == "dowhy":
-        from dowhy import CausalModel
-
-        model = CausalModel(frame.astype({"treated": bool}), "treated", "y", common_causes=["score"])
-        estimand = model.identify_effect(proceed_when_unidentifiable=True)
-        found = model.estimate_effect(estimand, "backdoor.propensity_score_matching", target_units="att",
-                                      method_params={"propensity_score_column": "score"})  # fmt: skip
-        return float(found.value), math.nan
-    return _cross_join(path)
+def _figure(order: Order, task: str, found: dict[str, Any]) -> Figure:
+    known = {name: value for name, value in found.items() if name != "task"}
+    one = Figure(order.system, "matching", order.rows, 1, "", order.system, task, "", **known)
+    if one.seconds is not None:
+        one.rows_per_s_core = round(order.rows / one.seconds / machine.cores())
+    return one
 
 
-def _cross_join(path: Path) -> tuple[float, float]:
-    """The usual Spark script: every treated row against every control, a window over the distance."""
-    from pyspark.sql import SparkSession, Window
-    from pyspark.sql import functions as F
-
-    spark = SparkSession.builder.master("local[*]").config("spark.ui.enabled", "false").getOrCreate()
-    rows = spark.read.parquet(str(path))
-    treated = rows.where("treated = 1").select("unit", F.col("score").alias("s1"), F.col("y").alias("y1"))
-    control = rows.where("treated = 0").select(
-        F.col("unit").alias("c"), F.col("score").alias("s0"), F.col("y").alias("y0")
-    )
-    distance = F.abs(F.col("s1") - F.col("s0"))
-    ranked = treated.crossJoin(control).withColumn(
-        "r", F.row_number().over(Window.partitionBy("unit").orderBy(distance))
-    )
-    return float(ranked.where("r = 1").agg(F.avg(F.col("y1") - F.col("y0"))).first()[0]), math.nan
-
-
-# the table ----------------------------------------------------------------------------------------------------------
-
-
-def _folder(folder: Path, rows: int) -> Path:
-    return folder / f"matching-{rows}"
-
-
-def _make(folder: Path, rows: int) -> None:
-    """Ten covariates, a true score of them, an effect of 1; ``clumped``: treated only where the score is highest."""
-    path = _folder(folder, rows)
-    if (path / "_SUCCESS").exists():
-        return
-    path.mkdir(parents=True, exist_ok=True)
-    for part, first in enumerate(range(0, rows, PART)):
-        n = min(PART, rows - first)
-        rng = np.random.default_rng([13, part])
-        x = rng.standard_normal((n, COVARIATES))
-        index = x @ np.linspace(0.5, 0.05, COVARIATES)
-        score = 1 / (1 + np.exp(-(index - 1.6)))
-        treated = (rng.random(n) < score).astype(np.int8)
-        y = treated + 2 * index + rng.standard_normal(n)
-        columns: dict[str, Any] = {f"x{i}": x[:, i] for i in range(COVARIATES)}
-        columns |= {"unit": np.arange(first, first + n), "treated": treated, "y": y, "score": score,
-                    "clumped": (score > 0.45).astype(np.int8)}  # fmt: skip
-        pq.write_table(pa.table(columns), path / f"part-{part:05d}.parquet")
-    (path / "_SUCCESS").touch()
+def _judge(figures: Sequence[Line]) -> int:
+    """Who matches the same units with replacement must find the same effect."""
+    found: dict[int, list[float]] = {}
+    for one in figures:
+        exact = one.system not in PEERS or PEERS[one.system].exact
+        if one.cell == "replace" and one.seconds is not None and exact:
+            found.setdefault(one.rows, []).append(effect(one))
+    wrong = {rows: values for rows, values in found.items() if max(values) - min(values) > CLOSE * abs(max(values))}
+    for rows, values in wrong.items():
+        print(f"benchmarks: other effects on {rows:,} rows: {values}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.matching", description=__doc__)
-    numbers = {"type": lambda text: [int(float(part)) for part in text.split(",")]}
-    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--sizes", default=[1_000_000, 5_000_000, 20_000_000], **numbers)  # type: ignore[arg-type]
-    parser.add_argument("--peer-sizes", default=[10_000, 100_000], **numbers)  # type: ignore[arg-type]
-    parser.add_argument("--tasks", default=TASKS, type=lambda text: text.split(","))
-    parser.add_argument("--peers", default=PEERS, type=lambda text: text.split(","))
-    parser.add_argument("--repetitions", type=int, default=2)
-    parser.add_argument("--patience", type=int, default=900)
-    parser.add_argument("--one", nargs=3, metavar=("SYSTEM", "TASK", "ROWS"), help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    numbers: Any = {"type": lambda text: [int(float(part)) for part in text.split(",") if part != "none"]}
+    names: Any = {"type": lambda text: [part for part in text.split(",") if part != "none"]}
+    parser.add_argument("--sizes", default=[1_000_000, 5_000_000, 20_000_000], help="numbers of units", **numbers)
+    parser.add_argument("--peer-sizes", default=[10_000, 100_000], help="smaller tables, for the peers", **numbers)
+    parser.add_argument("--engines", default=["sail", "spark"], **names)
+    parser.add_argument("--peers", default=list(PEERS), **names)
+    parser.add_argument("--patience", type=int, default=300, help="seconds for one process of an engine")
+    parser.add_argument("--peer-patience", type=int, default=60, help="seconds for one process of a peer")
+    parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"), help="where the tables are made")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/matching.csv"))
+    parser.add_argument("--page", type=Path, default=Path("docs/benchmarks-matching.md"))
+    parser.add_argument("--resume", action="store_true", help="keep what --out holds already")
+    given = parser.parse_args(argv)
+    given.folder = given.folder.resolve()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 if __name__ == "__main__":
