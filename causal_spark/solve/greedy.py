@@ -37,8 +37,9 @@ def separators(treated: Mask, ratio: int = 1) -> Mask:
 
 def _surplus(change: Array, start: float = 0.0) -> Array:
     """The running surplus s ← max(0, s + change) just before each point, scanning from the left; shape (n,)."""
-    total = np.concatenate([[start], start + np.cumsum(change)])[:-1]
-    return np.asarray(total - np.minimum(np.minimum.accumulate(total), 0.0))
+    total = np.cumsum(change) + (start - change)
+    least = np.minimum.accumulate(total)
+    return np.asarray(total - np.minimum(least, 0.0, out=least))
 
 
 def greedy(
@@ -52,7 +53,7 @@ def greedy(
     """
     rounds: list[tuple[Index, Index]] = []
     apart = separators(treated, ratio)
-    free, part = ~apart, np.cumsum(apart)
+    free, part = ~apart, np.cumsum(apart).astype(np.int64)
     tied = bool((points[1:] == points[:-1]).any())
     for _ in range(ratio):
         index = np.flatnonzero(free)

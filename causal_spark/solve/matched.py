@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -44,7 +45,14 @@ class Points:
     propensity: Array
 
     def take(self, rows: slice) -> Points:
+        if rows == slice(0, len(self.point)):
+            return self
         return Points(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    @cached_property
+    def arms(self) -> tuple[Index, Index]:
+        """The rows of the controls, and of the treated."""
+        return np.flatnonzero(~self.treated), np.flatnonzero(self.treated)
 
     def groups(self) -> list[slice]:
         """The rows of each group."""
@@ -157,17 +165,17 @@ def _side(points: Points, rules: Rules, side: int) -> tuple[dict[str, Array], Ar
     focal, candidates, ranges = _ranges(points, rules, side)
     there, size = ranges.matched, np.maximum(ranges.size, 1)[:, None]
     y = points.outcomes.take(candidates, axis=0)
-    sums = _sums(np.hstack([y, y * y]), ranges) / size
-    q = y.shape[1]
-    mean, square = sums[there, :q], sums[there, q:]
+    single = int(size.max(initial=1)) == 1
+    mean = (_sums(y, ranges) / size)[there]
+    square = mean * mean if single else (_sums(y * y, ranges) / size)[there]
     own = points.outcomes.take(focal[there], axis=0)
     effect = (own - mean) if side else (mean - own)
     used = _uses(ranges, len(candidates))
-    parts = used if int(size.max(initial=1)) == 1 else _parts(ranges, len(candidates))
+    parts = used if single else _parts(ranges, len(candidates))
     weight = np.zeros(len(points.point))
     weight[candidates] = used
     weight[focal[there]] = 1.0
-    wanted = (weight > 0) & (rules.sample | (points.treated != bool(side)))
+    wanted = weight > 0 if rules.sample else (weight > 0) & (points.treated != bool(side))
     variance, alone = _conditional_variance(points, rules, wanted)
     found = {
         "n": np.array(float(len(focal))),
@@ -257,10 +265,11 @@ def _conditional_variance(points: Points, rules: Rules, wanted: Mask) -> tuple[A
     Abadie & Imbens (2006), eq. 14. Beside it 1 for those that are ``alone`` (n,) in their arm: they have no σ².
     """
     found, alone = np.zeros(points.outcomes.shape), np.zeros(len(points.point))
-    for arm in (True, False):
-        members = points.treated == arm
-        index, mine = np.flatnonzero(members), np.flatnonzero(members & (wanted | points.shared))
-        ranges = _same(points, mine, index, _before(members)[mine], rules)
+    asked = wanted | points.shared
+    for index in points.arms:
+        rank = np.flatnonzero(asked.take(index))
+        mine = index.take(rank)
+        ranges = _same(points, mine, index, rank, rules)
         y = points.outcomes.take(mine, axis=0)
         size = ranges.size
         others = np.maximum(size - 1, 1)[:, None]
@@ -268,11 +277,6 @@ def _conditional_variance(points: Points, rules: Rules, wanted: Mask) -> tuple[A
         found[mine] = np.where(size[:, None] > 1, others / (others + 1.0) * gap**2, 0.0)
         alone[mine] = size <= 1
     return found, alone
-
-
-def _before(members: Mask) -> Index:
-    """How many ``members`` stand before each point."""
-    return np.asarray(np.cumsum(members) - members)
 
 
 def _score_shapes(q: int, p: int) -> dict[str, tuple[int, ...]]:
@@ -413,11 +417,11 @@ def _used(points: Points, rules: Rules, side: int, weight: Array) -> tuple[Index
 
 def _ranges(points: Points, rules: Rules, side: int) -> tuple[Index, Index, Ranges | Links]:
     """The focal units at home, the candidates, and which of these each focal unit is matched with."""
-    others = points.treated != bool(side)
-    focal, candidates = np.flatnonzero(points.home & ~others), np.flatnonzero(others)
-    x, y = points.point[focal], points.point[candidates]
+    own, candidates = points.arms[side], points.arms[1 - side]
+    home = np.flatnonzero(points.home.take(own))
+    focal, place = own.take(home), (own - np.arange(len(own))).take(home)
+    x, y = points.point.take(focal), points.point.take(candidates)
     if rules.metric is None:
-        place = _before(others)[focal]
         return focal, candidates, nearest(x, y, rules.ratio, rules.caliper, rules.tolerance, place)
     z = points.covariates @ rules.metric.T
     return focal, candidates, metric.nearest(z[focal], z[candidates], x, y, rules.ratio, rules.caliper)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ POINT, TREATED, TIE, GROUP, CELL, BLOCK = "(point)", "(treated)", "(tie)", "(gro
 LAST = "(last tie)"
 NUMBER, HOME, SHARED, CUT = "(group number)", "(home)", "(shared)", "(cut)"
 CELLS = 1 << 15  # of equal width over the whole line
-ROWS = 200_000  # wanted in one block
+ROWS = 400_000  # wanted in one block
 WINDOW = 4_000  # rows looked at for a place to cut
 WHOLE = 1_000_000  # most rows of a group that no cut may divide
 
@@ -72,11 +73,12 @@ def on_line(frame: DataFrame, distance: str, treatment: str) -> DataFrame:
     return frame.withColumn(POINT, point).withColumn(TREATED, col(treatment).cast("int"))
 
 
-def spread(frame: DataFrame) -> Spread:
-    """One scan."""
-    row = frame.agg(F.min(POINT), F.max(POINT), F.stddev_samp(POINT)).toArrow()
-    low, high, deviation = (row.column(i)[0].as_py() for i in range(3))
-    return Spread(float(low or 0.0), float(high or 0.0), float(deviation or 0.0))
+def spread(frame: DataFrame, deviation: bool = True) -> Spread:
+    """One scan; without the ``deviation`` (then 0) where nobody asks for it."""
+    last = F.stddev_samp(POINT) if deviation else F.lit(0.0)
+    row = frame.agg(F.min(POINT), F.max(POINT), last).toArrow()
+    low, high, found = (row.column(i)[0].as_py() for i in range(3))
+    return Spread(float(low or 0.0), float(high or 0.0), float(found or 0.0))
 
 
 def placed(frame: DataFrame, salt: str, exact: Sequence[str] = (), ties: str | None = None) -> DataFrame:
@@ -376,7 +378,8 @@ def _sorted(table: pa.Table, columns: Sequence[str]) -> Block:
         ties = [name for name in (LAST, TIE) if name in found]
         keys = [found[name] for name in ties] if ties else [_mixed(found)]
         order = np.lexsort([*keys, found[POINT], *([found[NUMBER]] if several else [])])
-    block = {name: values.take(order) for name, values in found.items() if name not in (TIE, LAST, "flags")}
+    wanted = [name for name in found if name not in (TIE, LAST, "flags")]
+    block: dict[str, Any] = {name: found[name].take(order) for name in wanted}
     flags = found["flags"].astype(np.uint8).take(order)
     block |= {name: (flags & bit) > 0 for name, bit in _FLAGS.items()}
     return block if several else block | {NUMBER: np.zeros(len(order), np.int64)}

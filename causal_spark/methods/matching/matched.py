@@ -87,7 +87,8 @@ def place(
     frame = neighbours.on_line(frame, line_of if line_of in MODELLED else design.own(line_of), treatment)
     by = design.own(asked.ties) if asked.ties else None
     frame = neighbours.placed(frame, f"{asked.seed}:ties", tuple(map(design.own, asked.exact)), by)
-    spread = neighbours.spread(frame)
+    in_deviations = asked.tolerance > 0 or (asked.caliper is not None and asked.caliper_scale == "sd")
+    spread = neighbours.spread(frame, in_deviations)
     unit = spread.deviation if asked.caliper_scale == "sd" else 1.0
     estimated = (
         score is not None and score.fit is not None and asked.replace and asked.distance in ("logit", "propensity")
@@ -177,10 +178,10 @@ def points(block: Block, outcomes: int, x: Sequence[str], centres: Sequence[floa
     logit = block.get(design.LOGIT)
     return Points(
         point=block[neighbours.POINT],
-        treated=block[neighbours.TREATED],
+        treated=np.asarray(block[neighbours.TREATED], bool),
         group=block[neighbours.NUMBER],
-        home=block[neighbours.HOME],
-        shared=block[neighbours.SHARED],
+        home=np.asarray(block[neighbours.HOME], bool),
+        shared=np.asarray(block[neighbours.SHARED], bool),
         outcomes=np.column_stack(y) if y else np.zeros((rows, 0)),
         covariates=np.column_stack(columns) if columns else np.zeros((rows, 0)),
         propensity=np.zeros(rows) if logit is None else 1.0 / (1.0 + np.exp(-logit)),

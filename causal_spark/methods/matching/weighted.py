@@ -86,7 +86,7 @@ def estimate(
     ``keep`` writes the table of the units' weights, ``clusters`` is told their number. Entropy balancing and the
     partially linear model see the kept rows alone, and then share passes of their own.
     """
-    names = [name for name in method.estimators if name in ("ipw", "overlap", "entropy", "aipw", "dml")]
+    names: list[str] = [name for name in method.estimators if name in ("ipw", "overlap", "entropy", "aipw", "dml")]
     frame = table.frame if score is None else score.frame
     parts = [(names, table, frame)]
     if method.trim is not None and score is not None:
