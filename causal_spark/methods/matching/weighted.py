@@ -150,7 +150,7 @@ def _two_passes(
 
     total = accumulate(frame, columns, first)
     solved = {item.name: item.solve(_part(total, item.name)) for item in chosen}
-    main, cuts = np.array(table.main) + 1, table.cuts
+    main, cuts = np.array(table.main, int) + 1, table.cuts
 
     def second(block: Block) -> Sums:
         found = read(block)
