@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from causal_spark.report import numbers
@@ -27,7 +29,8 @@ def quantiles_section(phrases: Phrases, result: Result) -> Section | None:
     rows = []
     for (outcome, contrast, name), changes in pairs.items():
         absolute, relative = changes.get("difference", NOTHING), changes.get("lift", NOTHING)
-        cells = [change_cell(relative, "percent", phrases), change_cell(absolute, "number", phrases)]
+        both = ((relative, "percent"), (absolute, "number"))
+        cells = [change_cell(c, unit, phrases) if c.known else Cell(numbers.DASH) for c, unit in both]
         metric = Cell(clip(outcome, 80), clip(contrast, 80), "strong")
         rows.append([metric, Cell(name), *cells, p_cell(absolute.p_value), Cell(clip(absolute.note, 160))])
     columns = [Column(phrases("c_metric")), Column(phrases("c_est_quantile"))]
@@ -41,7 +44,7 @@ def _arms(phrases: Phrases, result: Result) -> Table | None:
     for row in records(table_of(result, "quantiles")):
         value, low, high = (numbers.as_float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
         names = [Cell(clip(row["outcome"], 80)), Cell(f"p{100 * numbers.as_float(row['quantile']):.10g}")]
-        shown = change_cell(Change(QUANTILE, value, low, high), "number", phrases)
+        shown = _level_cell(value, low, high)
         rows.append([*names, Cell(clip(row["arm"], 80)), shown, Cell(numbers.count(row["n"]))])
     columns = [Column(phrases("c_" + key)) for key in ("metric", "est_quantile", "arm")]
     columns += [Column(phrases("c_" + key), "right") for key in ("est_value", "units")]
@@ -65,7 +68,9 @@ def _method_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
     what = f"{quantile} {phrases.plain('est_term_' + kind)}".strip()
     metric = Cell(clip(row["outcome"], 80), clip(row["contrast"], 80), "strong")
     method = Cell(clip(phrases.name("method", row["method"]), 80))
-    value = change_cell(change, "percent" if kind == "lift" else "number", phrases)
+    value = change_cell(replace(change, note=""), "percent" if kind == "lift" else "number", phrases)
+    if kind == "superiority":
+        value = _level_cell(change.estimate, change.low, change.high)
     return [metric, method, Cell(clip(what, 80)), value, p_cell(change.p_value), Cell(clip(change.note, 160))]
 
 
@@ -88,7 +93,21 @@ def _bayes_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
     return [
         Cell(clip(row["outcome"], 80), clip(row["contrast"], 80), "strong"),
         Cell(phrases.plain("est_term_" + term), clip(phrases.name("est_prior", row["method"]), 80)),
-        Cell(numbers.percent(row["p_win"], 1)),
+        Cell(_chance(numbers.as_float(row["p_win"]))),
         change_cell(Change("bayes", mean, low, high), unit, phrases),
         Cell(" / ".join(losses)),
     ]
+
+
+def _level_cell(value: float, low: float, high: float) -> Cell:
+    """A level, not a change: without signs, above its interval."""
+    if math.isnan(value):
+        return Cell(numbers.DASH)
+    places = numbers.interval_places(value, low, high, "number")
+    ends = f"{numbers.plain(low, places)} \u2026 {numbers.plain(high, places)}"
+    return Cell(numbers.plain(value, places), "" if math.isnan(low) else ends)
+
+
+def _chance(share: float) -> str:
+    """A chance that is never shown as certain."""
+    return "> 99.9%" if share > 0.999 else "< 0.1%" if share < 0.001 else numbers.percent(share, 1)

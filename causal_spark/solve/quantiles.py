@@ -165,6 +165,12 @@ def cell_at(h: Histogram, q: float) -> int:
     return int(h.cells[_place(h, q)[0]])
 
 
+def half_width(h: Histogram, q: float) -> float:
+    """Half the width of the cell that holds the quantile: how far it may be off; 0 where the cell is exact."""
+    _check(q)
+    return _at(h, q)[1]
+
+
 def _place(h: Histogram, share: float) -> tuple[int, int]:
     """Which cell holds the order statistic of rank ceil(share·n), within 1..n, and how many it is in that cell."""
     exact = share * h.n

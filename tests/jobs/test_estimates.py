@@ -454,6 +454,18 @@ def test_settings_of_the_bootstrap(asked, words) -> None:
         validated(SHARE[0], bootstrap=asked)
 
 
+def test_the_bootstrap_of_a_quantile_needs_as_many_units(spark, tmp_path) -> None:
+    metrics = [{"name": "spend", "kind": "mean", "value": "spend", "quantiles": [0.999, 0.5]}]
+    asked = {"replicates": 50, "buckets": 50}
+    result = run(tmp_path, metrics, bootstrap=asked, exact_values=100, histogram_bits=8).result
+    found = row(result, "spend", "p99.9 difference", "bootstrap")
+    assert math.isnan(found.estimate)
+    assert "at least 3838" in found.note
+    assert "±" in row(result, "spend", "p50 difference", "bootstrap").note
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "bootstrap" in text
+
+
 # adjustment -----------------------------------------------------------------------------------------------------------
 
 ADJUSTED = [

@@ -18,8 +18,9 @@ from causal_spark.results import Estimate
 from causal_spark.solve.bootstrap import bootstrap, jackknife, left_out, replicates
 from causal_spark.solve.intervals import Test
 from causal_spark.solve.means import evaluate
-from causal_spark.solve.quantiles import bootstrap_difference
+from causal_spark.solve.quantiles import bootstrap_difference, half_width, least_n
 from causal_spark.statistics import Moments
+from causal_spark.statistics.histogram import Histogram
 from causal_spark.statistics.moments import Array
 from causal_spark.words import say
 
@@ -117,14 +118,31 @@ def _quantiles(solver: Solver, block: Block) -> list[Estimate]:
     for q in block.metric.quantiles:
         for contrast in solver.contrasts():
             pair = [arms[arm] for arm in (contrast.treatment, contrast.control) if arm in arms]
-            test, n, note = None, math.nan, ""
-            if solver.clustered:
-                note = say("note_bootstrap_clusters", solver.language)
-            elif len(pair) < 2:
-                note = say("note_few_units", solver.language, arms=f"{contrast.treatment}, {contrast.control}")
-            else:
+            test, n, note = None, math.nan, _unfit(solver, contrast, pair, q)
+            if not note:
                 test = bootstrap_difference(pair[0], pair[1], q, solver.method.alpha, solver.method.alternative)
-                n = float(sum(h.n for h in pair))
-                note = say("note_quantile_tied", solver.language) if math.isnan(test.p_value) else ""
+                n, note = float(sum(h.n for h in pair)), _remarks(solver, test, pair, q)
             made.append(solver.row("bootstrap", "all", block, contrast, label(q, "difference"), test, n, note))
     return [replace(row, estimand=ESTIMAND) for row in made]
+
+
+def _unfit(solver: Solver, contrast: Contrast, pair: Sequence[Histogram], q: float) -> str:
+    """Why the law does not hold; empty if it does."""
+    if solver.clustered:
+        return say("note_bootstrap_clusters", solver.language)
+    if len(pair) < 2:
+        return say("note_few_units", solver.language, arms=f"{contrast.treatment}, {contrast.control}")
+    fewest, least = min(h.n for h in pair), math.ceil(least_n(q, solver.method.alpha))
+    return (
+        ""
+        if fewest >= least
+        else StatisticError("quantile_few_units", q=f"{q:g}", n=fewest, least=least).text(solver.language)
+    )
+
+
+def _remarks(solver: Solver, test: Test, pair: Sequence[Histogram], q: float) -> str:
+    notes = [say("note_quantile_tied", solver.language)] if math.isnan(test.p_value) else []
+    widest = max(half_width(h, q) for h in pair)
+    if widest > 0:
+        notes.append(say("note_resolution", solver.language, resolution=f"{widest:.3g}"))
+    return " ".join(notes)
