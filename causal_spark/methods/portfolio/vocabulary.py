@@ -37,7 +37,7 @@ class Portfolio:
     outcome: str
     experiment: str = "experiment"
     term: Literal["difference", "lift"] = "difference"
-    methods: tuple[str, ...] = ("cuped", "welch", "z", "delta", "cluster")
+    methods: tuple[str, ...] = ("cuped", "lin", "cuped_strata", "cupac", "strata", "welch", "z", "delta", "cluster")
     where: tuple[Filter, ...] = ()
     reach: Reach = field(default_factory=Reach)
     better: Literal["higher", "lower"] = "higher"
