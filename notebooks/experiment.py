@@ -210,8 +210,10 @@ events = {
         "metrics": [
             {"name": "orders", "kind": "count", "where": bought},
             {"name": "revenue", "kind": "revenue", "value": "amount", "where": bought},
-            {"name": "retained", "kind": "retention", "days": [7, 14], "role": "guardrail"},
+            {"name": "retained", "kind": "retention", "days": [7, 14], "role": "guardrail",
+             "test": "non-inferiority", "margin": {"relative": 0.05}},
         ],
+        "decision": {"needs": "any"},
     },
     "output": {"path": f"{folder}/shop"},
     "report": {**report, "title": "Shop (simulated)"},
@@ -222,6 +224,17 @@ events = {
 outcome = job.run(events, "experiment")
 display(pd.DataFrame(shop.truth)[["orders", "revenue", "retained"]].T.reset_index(names="truth"))
 display(spark.read.parquet(f"{folder}/shop/estimates"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC A rule was declared: ship if one of the success metrics wins and retention is shown to be no more than 5 % below the control.
+# MAGIC A run at its planned end says ship or stop; one under a plan of several looks (`method.sequential`) may also say: keep testing.
+
+# COMMAND ----------
+
+display(spark.read.parquet(f"{folder}/shop/margins"))
+display(spark.read.parquet(f"{folder}/shop/decision"))
 
 # COMMAND ----------
 

@@ -118,6 +118,18 @@ def test_shop(notebook) -> None:
     )
 
 
+def test_the_shop_is_decided_by_its_rule(notebook) -> None:
+    """Retention against its margin from the lift's row; with a guardrail that is not settled, nothing ships."""
+    _, shown = notebook
+    margins, decision = shown[6].iloc[0], shown[7].iloc[0]
+    row = one(shown[5], outcome="retained", method="z", term="lift")
+    p = stats.norm.sf((row["estimate"] + 0.05) / row["std_error"])
+    assert margins["p_value"] == pytest.approx(p, rel=RTOL)
+    wins = [one(shown[5], outcome=name, method="cuped") for name in ("orders", "revenue")]
+    won = any(win["p_adjusted"] < 0.05 and win["estimate"] > 0 for win in wins)
+    assert decision["verdict"] == ("ship" if won and p < 0.05 else "stop")
+
+
 def test_reports_are_written_and_shown(notebook) -> None:
     names, _ = notebook
     (page,) = names["pages"]
