@@ -21,8 +21,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "hill": ("a", "ec", "slope"),
 }
 LARGEST_CARRY = 0.95
-# From every start so far, and from there the best few to the end.
-ROUGH, ROUGH_STEPS, FINISHED = 1e-5, 60, 3
+# From the best starts so far, and from there the best few to the end.
+STARTED, ROUGH, ROUGH_STEPS, FINISHED = 8, 1e-5, 60, 2
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,11 @@ class Fit:
     r2: float
     n: int
 
+    @property
+    def dof(self) -> int:
+        """Periods less parameters: of the t quantile that bounds an interval."""
+        return self.n - len(self.theta)
+
     def interval(self, function: Callable[[Curve], float]) -> float:
         """Standard error of ``function`` of the curve by the delta method, derivatives by central differences."""
         if not np.isfinite(self.vcov).all():
@@ -183,7 +188,10 @@ def fit(spend: ArrayLike, outcome: ArrayLike, family: str, carries: bool = False
         return optimize.least_squares(residuals, start, method="lm", xtol=tolerance, ftol=tolerance, gtol=tolerance,
                                       max_nfev=most)  # fmt: skip
 
-    tried = [descend(start, ROUGH, ROUGH_STEPS) for start in _starts(family, size, reach, carries)]
+    starts = sorted(
+        _starts(family, size, reach, carries), key=lambda start: float((residuals(np.array(start)) ** 2).sum())
+    )
+    tried = [descend(start, ROUGH, ROUGH_STEPS) for start in starts[:STARTED]]
     kept = sorted((found for found in tried if np.isfinite(found.cost)), key=lambda found: float(found.cost))[:FINISHED]
     best = min((descend(found.x, 1e-14, 2000) for found in kept), key=lambda found: float(found.cost), default=None)
     if best is None or not np.isfinite(best.cost):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from causal_spark.config import build
 from causal_spark.errors import ConfigError, StatisticError
@@ -228,6 +229,22 @@ def test_carry_over_is_found_and_the_plan_is_of_steady_spend() -> None:
         assert plan.loc[name, "outcome_now"] == pytest.approx(float(steady), rel=0.02)
     ignored = solve(Budget(), made).diagnostics["curves"]
     assert found.diagnostics["curves"]["r2"].min() > 0.99 > 0.9 > ignored["r2"].max()
+
+
+def test_intervals_are_those_of_t_with_few_weeks() -> None:
+    """Twelve weeks leave ten degrees of freedom of a curve of two parameters; those of the sum are Satterthwaite's."""
+    first = {name: {channel: values[:12] for channel, values in getattr(HISTORY, name).items()}
+             for name in ("spend", "outcome")}  # fmt: skip
+    found = solve(Budget(curves=("log",)), replace(HISTORY, periods=HISTORY.periods[:12], **first))
+    rows = found.estimates.query("outcome == 'gain'").set_index("term")
+    parts, whole = rows.drop("(total)"), rows.loc["(total)"]
+    half = (parts["conf_high"] - parts["estimate"]) / parts["std_error"]
+    assert half.to_numpy() == pytest.approx(stats.t.isf(0.025, 10), rel=1e-9)
+    variance = parts["std_error"] ** 2
+    assert whole["dof"] == pytest.approx(variance.sum() ** 2 / (variance**2 / 10).sum(), rel=1e-9)
+    assert (whole["conf_high"] - whole["estimate"]) / whole["std_error"] == pytest.approx(
+        stats.t.isf(0.025, whole["dof"]), rel=1e-9
+    )
 
 
 def test_a_channel_without_a_curve_keeps_its_spend() -> None:

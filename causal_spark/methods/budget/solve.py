@@ -236,8 +236,9 @@ class _Report:
     def points(self) -> list[dict[str, Any]]:
         """Each curve with its band from no spend to its bound, for a picture."""
         rows = []
-        half = critical(self.method.alpha)
         for channel in self.planned:
+            assert channel.fit is not None
+            half = critical(self.method.alpha, channel.fit.dof)
             end = max(channel.high if math.isfinite(channel.high) else 0.0, float(channel.spend.max()))
             for spend in np.linspace(0, end, DRAWN_POINTS):
                 value, error = float(channel.curve.value(spend)), _error(channel, float(spend))
@@ -265,33 +266,38 @@ class _Report:
                 cases[f"{shift.source} → {shift.target} ({shift.share:.0%})"] = moved
         rows = []
         for name, spend in cases.items():
-            gain, error = self.gain(spend)
-            half = critical(self.method.alpha) * error
+            gain, error, dof = self.gain(spend)
+            half = critical(self.method.alpha, dof) * error
             beyond = [c.name for c, s in zip(self.planned, spend, strict=True) if c.outside(float(s))]
             rows.append({"scenario": name, "spend": float(spend.sum()), "gain": gain, "std_error": error,
                          "conf_low": gain - half, "conf_high": gain + half,
                          "beyond_observed": ", ".join(beyond)})  # fmt: skip
         return rows
 
-    def gain(self, spend: Array) -> tuple[float, float]:
-        """Expected outcome of a spend less that of the past mean, and its standard error; channels independent."""
-        total, variance = 0.0, 0.0
+    def gain(self, spend: Array) -> tuple[float, float, float]:
+        """Expected outcome of a spend less that of the past mean, its standard error and degrees of freedom.
+
+        Channels are independent; the degrees of freedom of the sum are those of Satterthwaite (1946).
+        """
+        total, variance, spread = 0.0, 0.0, 0.0
         for channel, new, old in zip(self.planned, spend, self.now, strict=True):
             total += float(channel.curve.value(new)) - float(channel.curve.value(old))
             assert channel.fit is not None
-            variance += channel.fit.interval(partial(_between, new=float(new), old=float(old))) ** 2
-        return total, math.sqrt(variance)
+            part = channel.fit.interval(partial(_between, new=float(new), old=float(old))) ** 2
+            variance += part
+            spread += part**2 / channel.fit.dof
+        return total, math.sqrt(variance), variance**2 / spread if spread else math.inf
 
     def estimates(self) -> list[Estimate]:
         """Planned spend and its outcome by channel; the gain of the plan in total."""
         rows = []
-        half = critical(self.method.alpha)
         base: Mapping[str, Any] = {"estimand": "plan", "segment": "all", "conf_level": 1 - self.method.alpha}
         for channel, spend, old, bound in zip(self.planned, self.spend, self.now, self.binding, strict=True):
             notes = [say(f"note_bound_{bound}", self.language)] if bound else []
             curve, fit = channel.curve, channel.fit
             assert fit is not None
             common = {**base, "method": curve.family, "term": channel.name, "n": float(fit.n)}
+            half = critical(self.method.alpha, fit.dof)
             rows.append(Estimate(**common, outcome="spend", contrast="plan", estimate=float(spend),
                                  note=" ".join(notes)))  # fmt: skip
             asked: dict[str, Callable[[Curve], float]] = {
@@ -303,10 +309,12 @@ class _Report:
                 value, error = function(curve), fit.interval(function)
                 contrast = "plan vs now" if outcome == "gain" else "plan"
                 rows.append(Estimate(**common, outcome=outcome, contrast=contrast, estimate=value, std_error=error,
-                                     conf_low=value - half * error, conf_high=value + half * error))  # fmt: skip
-        gain, error = self.gain(self.spend)
+                                     dof=float(fit.dof), conf_low=value - half * error,
+                                     conf_high=value + half * error))  # fmt: skip
+        gain, error, dof = self.gain(self.spend)
+        half = critical(self.method.alpha, dof)
         rows.append(Estimate(**base, method=self.method.goal, outcome="gain", contrast="plan vs now", term="(total)",
-                             estimate=gain, std_error=error, conf_low=gain - half * error,
+                             estimate=gain, std_error=error, dof=dof, conf_low=gain - half * error,
                              conf_high=gain + half * error))  # fmt: skip
         rows.append(Estimate(**base, method=self.method.goal, outcome="spend", contrast="plan", term="(total)",
                              estimate=float(self.spend.sum())))  # fmt: skip
