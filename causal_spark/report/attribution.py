@@ -35,7 +35,7 @@ ENDS = ("(conversion)", "(null)")
 MOST = 15
 # Of many models those whose returns are drawn, as far as they were asked for.
 COMPARED = ("last", "markov_1", "shapley", "linear")
-TYPICAL = 0.995
+TYPICAL = 0.98
 FOLDED = ("totals", "removal_effects", "stages", "orders", "agreement", "path_lengths", "lags")
 
 
