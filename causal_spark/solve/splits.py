@@ -135,6 +135,27 @@ def mahalanobis(treatment: Moments, control: Moments) -> float:
     return float(u @ np.linalg.pinv(correlation, rcond=1e-10, hermitian=True) @ u)
 
 
+def imbalance(n: Array, means: Array, whole: Moments) -> tuple[Array, int]:
+    """How far each of D assignments is from balance, (D,), and the degrees of freedom of its distribution.
+
+    Σ over arms of n_a·(m_a - m)'·C⁻¹·(m_a - m), about χ² with rank(C)·(A - 1) degrees of freedom; of two arms it is
+    ``mahalanobis``. ``n`` (D, A) units, ``means`` (D, A, p) of the covariates, ``whole``: Moments of all units.
+    Covariates without variance take no part; an empty arm, or no covariate left, gives NaN. Strata add up.
+    """
+    covariance = whole.covariance
+    scale = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
+    kept = scale > 0
+    if not kept.any():
+        return np.full(len(n), np.nan), 0
+    correlation = (covariance / np.outer(np.where(kept, scale, 1), np.where(kept, scale, 1)))[np.ix_(kept, kept)]
+    inverse = np.linalg.pinv(correlation, rcond=1e-10, hermitian=True)
+    rank = int(np.linalg.matrix_rank(correlation, tol=1e-10 * len(correlation), hermitian=True))
+    u = (means - whole.mean)[..., kept] / scale[kept]
+    distance = (n * np.einsum("dap,pq,daq->da", u, inverse, u)).sum(axis=1)
+    distance[(n < 1).any(axis=1)] = np.nan
+    return distance, rank * (n.shape[1] - 1)
+
+
 def acceptance(covariates: int, accepted: float = 0.01) -> float:
     """The distance below which a share ``accepted`` of all splits lies."""
     return float(stats.chi2.ppf(accepted, covariates))

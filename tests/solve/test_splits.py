@@ -15,6 +15,7 @@ from causal_spark.solve.bootstrap import mixed
 from causal_spark.solve.splits import (
     acceptance,
     bucket_splits,
+    imbalance,
     mahalanobis,
     rerandomise,
     split_statistics,
@@ -138,3 +139,30 @@ def test_the_first_accepted_salt() -> None:
     assert rerandomise([9.0, limit * 0.9, limit * 0.1], 3) == 1
     with pytest.raises(StatisticError, match="2 salts"):
         rerandomise([9.0, math.nan], 3)
+
+
+def test_imbalance_of_two_arms_is_the_distance_of_their_means() -> None:
+    t, c = arms(1)
+    found, dof = imbalance(np.array([[t.n, c.n]]), np.stack([t.mean, c.mean])[None], t + c)
+    assert found[0] == pytest.approx(mahalanobis(t, c), rel=1e-10)
+    assert dof == 3
+
+
+def test_imbalance_of_three_arms_is_chi_squared() -> None:
+    rng = np.random.default_rng(8)
+    rows = rng.normal(size=(300, 2)) @ [[1, 0.5], [0, 10]]
+    chosen = rng.choice(3, (500, 300), p=[0.5, 0.3, 0.2])
+    n = np.stack([(chosen == a).sum(axis=1) for a in range(3)], axis=1)
+    means = np.stack([(chosen == a) @ rows for a in range(3)], axis=1) / n[..., None]
+    found, dof = imbalance(n, means, Moments.from_rows(["a", "b"], rows))
+    assert dof == 4
+    assert stats.kstest(found, stats.chi2(4).cdf).pvalue > 1e-3
+
+
+def test_imbalance_of_nothing() -> None:
+    whole = Moments.from_rows(["a", "b", "c"], np.column_stack([np.arange(5.0), 2 * np.arange(5.0), np.ones(5)]))
+    found, dof = imbalance(np.array([[2, 3], [5, 0]]), np.ones((2, 2, 3)), whole)
+    assert dof == 1
+    assert math.isnan(found[1])
+    assert not math.isnan(found[0])
+    assert imbalance(np.ones((1, 2)), np.ones((1, 2, 1)), Moments.constant(["a"], 5, 1.0))[1] == 0
