@@ -68,3 +68,8 @@ def fixed_point(value: Column, scale: int) -> Column:
 def as_text(frame: DataFrame, name: str) -> DataFrame:
     """``frame`` with the column ``name`` as text."""
     return frame.withColumn(name, col(name).cast("string"))
+
+
+def constant(frame: DataFrame, name: str, value: str) -> DataFrame:
+    """``frame`` with a column that holds one text in every row."""
+    return frame.withColumn(name, F.lit(value))

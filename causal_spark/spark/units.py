@@ -200,8 +200,10 @@ class ClusterSum:
     scale: int = 1
 
 
-def clusters(frame: DataFrame, cluster: str, by: Sequence[str], sums: Sequence[ClusterSum]) -> DataFrame:
-    """One row per cluster and group with the totals, summed in fixed-point integers."""
+def clusters(
+    frame: DataFrame, cluster: str, by: Sequence[str], sums: Sequence[ClusterSum], keep: bool = False
+) -> DataFrame:
+    """One row per cluster and group with the totals, summed in fixed-point integers; its key is there if ``keep``."""
     wanted = []
     for item in sums:
         value = F.lit(1).cast("bigint") if item.column is None else fixed_point(col(item.column), item.scale)
@@ -211,5 +213,6 @@ def clusters(frame: DataFrame, cluster: str, by: Sequence[str], sums: Sequence[C
         wanted.append(F.coalesce(F.sum(value), F.lit(0).cast("bigint")).alias(item.name))
     grouped = frame.groupBy(col(cluster), *map(col, by)).agg(*wanted)
     return grouped.select(
-        *map(col, by), *((col(item.name).cast("double") / F.lit(float(item.scale))).alias(item.name) for item in sums)
+        *map(col, (cluster, *by) if keep else by),
+        *((col(item.name).cast("double") / F.lit(float(item.scale))).alias(item.name) for item in sums),
     )
