@@ -88,13 +88,18 @@ def check_arms(cells: Cells, checks: Checks) -> None:
     checks.refuse()
 
 
+def fractional(part: Moments, name: str) -> bool:
+    """Whether a column of shares between 0 and 1 holds others than 0 and 1, for which Σ x(1 − x) is not 0."""
+    one = part.select([name])
+    return bool(part.n * one.mean[0] * (1 - one.mean[0]) - one.scatter[0, 0] > 1e-9 * part.n + 1e-6)
+
+
 def _check_fractions(cells: Cells, checks: Checks) -> None:
-    """A 0/1 column has Σ x(1 − x) = 0; the test of proportions would be wrong for anything else."""
+    """The test of proportions would be wrong for anything but 0 and 1."""
     for block in plan.blocks(cells.compressed.metrics if cells.method.cluster is None else ()):
         name = block.columns[0].name
         for part in cells.arms("all", block.metric.name).values() if block.metric.binary else ():
-            one = part.select([name])
-            if part.n * one.mean[0] * (1 - one.mean[0]) - one.scatter[0, 0] > 1e-9 * part.n + 1e-6:
+            if fractional(part, name):
                 checks.add("FRACTIONS", "stop", "units", block.columns[0].source)
                 break
 
