@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Each job is a package in methods: METHOD, INPUTS, RESOLVABLE, Compressed, solve, and run.compress for the cluster.
 JOBS = {"experiment": "causal_spark.methods.experiment", "matching": "causal_spark.methods.matching",
         "attribution": "causal_spark.methods.attribution", "budget": "causal_spark.methods.budget",
-        "portfolio": "causal_spark.methods.portfolio"}  # fmt: skip
+        "portfolio": "causal_spark.methods.portfolio", "design": "causal_spark.methods.design"}  # fmt: skip
 
 Progress = Callable[[str], None]
 
@@ -76,7 +76,7 @@ def validate(data: Mapping[str, Any], job: str) -> RunConfig:
                 raise ConfigError("output_in_input", output=path, input=source.table)
     if getattr(config.method, "experiment_key", None) is not None and not config.tracking.enabled:
         raise ConfigError("looks_need_tracking")
-    large = "events" in config.input or getattr(config.method, "writes_large_tables", False)
+    large = {"events", "days"} & config.input.keys() or getattr(config.method, "writes_large_tables", False)
     if config.output.path is None and config.output.scratch is None and large:
         raise ConfigError("scratch_needed")
     return config

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from causal_spark.report import attribution, budget, experiment, generic, matching, portfolio
+from causal_spark.report import attribution, budget, design, experiment, generic, matching, portfolio
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
@@ -20,6 +20,7 @@ PAGES: dict[str, ModuleType] = {
     "attribution": attribution,
     "budget": budget,
     "portfolio": portfolio,
+    "design": design,
 }
 LANGUAGE_TAGS = {"en": "en", "zh": "zh-CN"}
 _NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
