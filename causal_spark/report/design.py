@@ -41,7 +41,7 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
         subtitle=provenance.subtitle(facts),
         tone=judged.tone,
         headline=phrases(headline),
-        scope=_scope(phrases, result, things),
+        scope=_scope(phrases, result, facts, things),
         reasons=trust.reasons(phrases, judged),
         answers=_answers(phrases, result, things),
         tiles=_tiles(phrases, result, facts),
@@ -56,9 +56,10 @@ def drawings(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> dict
     return {f"{figure.name}.svg": figure.svg for figure in made if figure}
 
 
-def _scope(phrases: Phrases, result: Result, things: str) -> str:
+def _scope(phrases: Phrases, result: Result, facts: Mapping[str, Any], things: str) -> str:
     row = next(iter(records(table_of(result, "detectable"))), {})
-    return phrases("design_scope", things=things, alpha=numbers.short(row.get("alpha")),
+    side = phrases.name("alternative", facts.get("alternative"))
+    return phrases("design_scope", things=things, alternative=side, alpha=numbers.short(row.get("alpha")),
                    power=numbers.percent(row.get("power"), 0))  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def _best(rows: Sequence[Row]) -> list[Row]:
 def _answers(phrases: Phrases, result: Result, things: str) -> tuple[Answer, ...]:
     needs = [_need(phrases, row, things) for row in _best(records(table_of(result, "sizes")))]
     finds = [_find(phrases, row, things) for row in _best(records(table_of(result, "detectable")))]
-    judged = records(table_of(result, "aa"))
+    judged = sorted(records(table_of(result, "aa")), key=lambda row: trust.is_true(row["trusted"]))
     verdicts = [phrases("design_aa_line", metric=clip(row["outcome"], 60), test=_test(phrases, row),
                         verdict=row["verdict"]) for row in judged]  # fmt: skip
     tone = "" if not judged else "good" if all(trust.is_true(row["trusted"]) for row in judged) else "care"
@@ -104,7 +105,8 @@ def _need(phrases: Phrases, row: Row, things: str) -> str:
     if not math.isfinite(row["units"]):
         return phrases("design_need_none", **values, why=row["note"])
     weeks = row.get("weeks", math.nan)
-    time = phrases("design_need_time", weeks=numbers.count(weeks)) if math.isfinite(weeks) else row["note"]
+    late = phrases("design_need_late", why=row["note"]) if row["note"] else ""
+    time = phrases("design_need_time", weeks=numbers.count(weeks)) if math.isfinite(weeks) else late
     return phrases("design_need_line", **values, units=numbers.count(row["units"]), things=things, time=time)
 
 

@@ -398,7 +398,9 @@ def test_the_report_speaks_both_languages(planning, engine: str) -> None:
 
     result, out = planning
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "Cannot be trusted with this test" in page and page.count("<svg") == 2
+    answers = page.split("<h3>Can the metrics be trusted?</h3>")[1].split("</section>")[0]
+    assert "<b>whale</b> (Welch t-test): Cannot be trusted with this test" in answers and page.count("<svg") == 2
+    assert "two-sided, significance level 0.05 for one comparison, power 80%" in page
     asked = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     again = design.solve(method(), compressed(out), "zh")
     assert "不可用此检验" in render(again, asked, "zh")
