@@ -198,17 +198,25 @@ def _progress(language: str) -> Iterator[job.Progress]:
     """A bar over the stages on a terminal, a line for each elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda stage: print(say(f"stage_{stage}", language), file=sys.stderr, flush=True)
+        yield lambda stage: print(_told(stage, language), file=sys.stderr, flush=True)
         return
     bar = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console)
     with bar:
         task = bar.add_task("", total=len(STAGES))
 
         def advance(stage: str) -> None:
-            bar.update(task, completed=STAGES.index(stage), description=say(f"stage_{stage}", language))
+            done = STAGES.index(stage.partition(" ")[0])
+            bar.update(task, completed=done, description=_told(stage, language))
 
         yield advance
         bar.update(task, completed=len(STAGES))
+
+
+def _told(stage: str, language: str) -> str:
+    """A stage in words; it may name what it works on: "compress mail"."""
+    name, _, detail = stage.partition(" ")
+    text = say(f"stage_{name}", language)
+    return f"{text}: {detail}" if detail else text
 
 
 def show(outcome: job.Outcome, data: Mapping[str, Any], language: str) -> int:

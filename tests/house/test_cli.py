@@ -87,3 +87,12 @@ def test_an_error_speaks_both_languages() -> None:
     assert "unit" in str(error)
     assert "unit" in error.text("zh")
     assert str(error) != error.text("zh")
+
+
+def test_a_stage_may_name_what_it_works_on(capsys) -> None:
+    """Several treatments are compressed one after the other."""
+    with cli._progress("en") as progress:
+        progress("compress")
+        progress("compress mail")
+    first, second = capsys.readouterr().err.splitlines()
+    assert second == f"{first}: mail"
