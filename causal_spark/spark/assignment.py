@@ -12,6 +12,7 @@ from pyspark.sql.types import DataType, IntegralType, StringType
 
 from causal_spark.errors import ConfigError, StatisticError
 from causal_spark.spark.blocks import hashed
+from causal_spark.spark.buckets import with_bucket
 from causal_spark.spark.columns import fixed_point
 from causal_spark.spark.compress import MAX_ROWS, label
 from causal_spark.spark.tables import col, require
@@ -99,7 +100,7 @@ def draw_sums(
     return found
 
 
-def bucket_sums(
+def bucket_totals(
     frame: DataFrame, key: str, sums: Sequence[ClusterSum], buckets: int, salt: str, clustered: bool = False
 ) -> tuple[Array, Array]:
     """Keys (B,) and totals (B, len(sums)) of the hashed buckets that hold any, in the order of their numbers.
@@ -109,7 +110,7 @@ def bucket_sums(
     if clustered:
         frame = clusters(frame, key, (), sums, keep=True)
         sums = [ClusterSum(item.name, item.name, (), item.scale) for item in sums]
-    placed = frame.withColumn(BUCKET, F.pmod(hashed(key, salt), F.lit(buckets)))
+    placed = with_bucket(frame, key, buckets, salt, BUCKET)
     table = clusters(placed, BUCKET, (), [ClusterSum(COUNT, None, ()), *sums], keep=True).toArrow()
     values = [np.asarray(table.column(i).to_numpy(zero_copy_only=False), float) for i in range(table.num_columns)]
     order = np.argsort(values[0])

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from causal_spark.errors import ConfigError
 from causal_spark.solve.assignment import SLOTS, arm, arm_edges, salted, slot
-from causal_spark.spark.assignment import Rule, assigned, bucket_sums, counts, draw_sums, require_key
+from causal_spark.spark.assignment import Rule, assigned, bucket_totals, counts, draw_sums, require_key
 from causal_spark.spark.units import ClusterSum
 
 N = 400
@@ -61,12 +61,12 @@ def test_sums_by_bucket(frame) -> None:
     sums = [ClusterSum("n", None, ()), ClusterSum("total", "x", (), 10)]
     x = np.array([i % 11 for i in range(N)], float)
     bucket = np.array([salted(key, "b") % 16 for key in keys()])
-    n, totals = bucket_sums(frame, "id", sums, 16, "b")
+    n, totals = bucket_totals(frame, "id", sums, 16, "b")
     assert n.tolist() == totals[:, 0].tolist() == np.bincount(bucket, minlength=16)[np.unique(bucket)].tolist()
     assert totals[:, 1].tolist() == np.bincount(bucket, x, 16)[np.unique(bucket)].tolist()
     groups = [f"é {i}" for i in range(7)]
     place = np.array([salted(group, "b") % 16 for group in groups])
-    n, totals = bucket_sums(frame, "group", sums, 16, "b", clustered=True)
+    n, totals = bucket_totals(frame, "group", sums, 16, "b", clustered=True)
     assert n.tolist() == np.bincount(place, minlength=16)[np.unique(place)].tolist()
     of_group = np.bincount(np.arange(N) % 7, x)
     assert totals[:, 1].tolist() == np.bincount(place, of_group, 16)[np.unique(place)].tolist()

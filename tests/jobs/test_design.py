@@ -447,6 +447,8 @@ LAYER = {"salt": "l", "experiment": "one", "ranges": {"one": [0, 0.5]}}
     ("repeated_metric", {"metrics": [METRICS[0], {**METRICS[0], "name": "Y"}]}),
     ("bad_choice", {"metrics": [{"name": "r", "kind": "retention", "value": "y", "days": [1, 2]}]}),
     ("design_needs_columns", {"metrics": [{"name": "r", "kind": "count", "value": "*"}]}),
+    ("design_means_only", {"metrics": [{**METRICS[0], "quantiles": [0.5]}]}),
+    ("design_means_only", {"metrics": [{**METRICS[0], "cupac": ["x"]}]}),
     ("metric_needs_value", {"metrics": [{"name": "r", "kind": "count"}]}),
     ("shares_sum", {"shares": {"control": 0.5, "treatment": 0.4}}),
     ("control_not_in_shares", {"shares": {"a": 0.5, "b": 0.5}}),

@@ -15,7 +15,7 @@ from causal_spark.solve.linear import cuped
 from causal_spark.solve.means import Form, jacobian
 from causal_spark.solve.power import unit_variance
 from causal_spark.solve.splits import bucket_splits
-from causal_spark.spark.assignment import bucket_sums
+from causal_spark.spark.assignment import bucket_totals
 from causal_spark.spark.units import ClusterSum
 from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
@@ -38,7 +38,7 @@ def splits(method: Design, table: UnitTable, moments: Grouped, caps: Mapping[str
     nullable = {c.name for c in columns if c.nulls == "drop" and table.ranges[c.source].nulls > 0}
     sums = [item for block in planned for item in _sums(block, nullable)]
     frame = prepared(table, columns, capped, [method.key])
-    n, totals = bucket_sums(frame, method.key, sums, BUCKETS, SALT, clustered)
+    n, totals = bucket_totals(frame, method.key, sums, BUCKETS, SALT, clustered)
     place = {item.name: i for i, item in enumerate(sums)}
     found: list[Zs] = []
     for block in planned:
