@@ -448,6 +448,7 @@ LAYER = {"salt": "l", "experiment": "one", "ranges": {"one": [0, 0.5]}}
     ("bad_choice", {"metrics": [{"name": "r", "kind": "retention", "value": "y", "days": [1, 2]}]}),
     ("design_needs_columns", {"metrics": [{"name": "r", "kind": "count", "value": "*"}]}),
     ("design_means_only", {"metrics": [{**METRICS[0], "quantiles": [0.5]}]}),
+    ("design_means_only", {"metrics": [{**METRICS[0], "test": "equivalence", "margin": {"relative": 0.1}}]}),
     ("design_means_only", {"metrics": [{**METRICS[0], "cupac": ["x"]}]}),
     ("metric_needs_value", {"metrics": [{"name": "r", "kind": "count"}]}),
     ("shares_sum", {"shares": {"control": 0.5, "treatment": 0.4}}),

@@ -158,7 +158,7 @@ class Design:
                 raise ConfigError("bad_choice", where=where, got=metric.kind, choices=", ".join(KINDS))
             if not metric.sources:
                 raise ConfigError("metric_needs_value", name=metric.name)
-            if metric.quantiles or metric.ranks or metric.cupac:
+            if metric.quantiles or metric.ranks or metric.cupac or metric.margin:
                 raise ConfigError("design_means_only", name=metric.name)
             filters = (*metric.where, *metric.numerator_where, *metric.denominator_where)
             if filters or metric.days or "*" in metric.sources:
