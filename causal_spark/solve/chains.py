@@ -77,6 +77,40 @@ def removal_effects(chain: Chain, owned: Sequence[Indices]) -> Removal:
     return Removal(base, effect)
 
 
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """A chain without some states: ``base`` (k,) outcomes from the start, ``lost`` (k,) to those states, expected
+    visits from the start ``seen`` (n,) and outcomes from each state ``worth`` (n, k); 0 in the states removed."""
+
+    base: Array
+    lost: Array
+    seen: Array
+    worth: Array
+
+
+def removed(chain: Chain, owned: Sequence[Indices]) -> list[Rest]:
+    """The chain, and the chain without the states of each channel, from one factorisation.
+
+    N without D is N − N[:, D] N[D, D]⁻¹ N[D, :]. Raises StatisticError as ``removal_effects``.
+    """
+    visits = fundamental(chain.moves)
+    worth, seen = visits @ chain.exits, chain.start @ visits
+    base = chain.start @ worth
+    found = [Rest(base, np.zeros_like(base), seen, worth)]
+    for states in owned:
+        if not len(states):
+            found.append(found[0])
+            continue
+        inner = linalg.lu_factor(visits[np.ix_(states, states)])
+        meets = linalg.lu_solve(inner, worth[states])
+        lost = seen[states] @ meets
+        less = seen - linalg.lu_solve(inner, seen[states], trans=1) @ visits[states]
+        left = worth - visits[:, states] @ meets
+        less[states], left[states] = 0.0, 0.0
+        found.append(Rest(base - lost, lost, less, left))
+    return found
+
+
 def fundamental(moves: Array) -> Array:
     """N = (I − Q)⁻¹: expected visits to each state from each state. Raises StatisticError if the chain is singular."""
     n = len(moves)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from causal_spark.errors import StatisticError
 from causal_spark.statistics.moments import Array
@@ -102,7 +103,7 @@ def equal_split(present: ArrayLike, amounts: ArrayLike) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """Shapley values (n,) from ``pairs`` of permutations, with their Monte-Carlo standard errors (n,)."""
+    """Shapley values (n, …) from ``pairs`` of permutations, with their Monte-Carlo standard errors (n, …)."""
 
     value: Array
     std_error: Array
@@ -114,6 +115,8 @@ def rate_game_sampled(
 ) -> Sampled:
     """As ``rate_game`` for any number of players, by ``pairs`` of a permutation and its reverse.
 
+    ``successes`` and ``trials``: (m,), or (m, R) for R data sets on the same permutations.
+
     Along a permutation a journey comes inside when its last channel does, so one pass gives n marginal
     contributions. The standard error is that of the mean over pairs (Castro et al. 2009; antithetic pairs:
     Lomeli et al. 2019).
@@ -123,12 +126,16 @@ def rate_game_sampled(
     some = inside.any(axis=1)
     inside, won, seen = inside[some], won[some], seen[some]
     rng = np.random.default_rng(seed)
-    found = np.zeros((pairs, n))
-    for row in found:
+    mean = np.zeros((n, *won.shape[1:]))
+    squares = np.zeros_like(mean)
+    for pair in range(pairs):
         order = rng.permutation(n)
-        row += (_marginals(inside, won, seen, order) + _marginals(inside, won, seen, order[::-1])) / 2
-    error = found.std(axis=0, ddof=1) / math.sqrt(pairs) if pairs > 1 else np.full(n, np.nan)
-    return Sampled(found.mean(axis=0), error, pairs)
+        both = (_marginals(inside, won, seen, order) + _marginals(inside, won, seen, order[::-1])) / 2
+        apart = both - mean
+        mean += apart / (pair + 1)
+        squares += apart * (both - mean)
+    error = np.sqrt(squares / (pairs - 1) / pairs) if pairs > 1 else np.full_like(mean, np.nan)
+    return Sampled(mean, error, pairs)
 
 
 def _marginals(inside: NDArray[np.bool_], won: Array, seen: Array, order: NDArray[np.int64]) -> Array:
@@ -136,7 +143,6 @@ def _marginals(inside: NDArray[np.bool_], won: Array, seen: Array, order: NDArra
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     last = np.where(inside, place, -1).max(axis=1, initial=-1)
-    top = np.cumsum(np.bincount(last, won, len(order)).astype(float))
-    bottom = np.cumsum(np.bincount(last, seen, len(order)).astype(float))
-    worth = rates(np.asarray(top, float), np.asarray(bottom, float))
-    return np.asarray(np.diff(worth, prepend=0.0)[place])
+    joined = sparse.csr_array((np.ones(len(last)), (last, np.arange(len(last)))), shape=(len(order), len(last)))
+    worth = rates(np.cumsum(joined @ won, axis=0), np.cumsum(joined @ seen, axis=0))
+    return np.asarray(np.diff(worth, axis=0, prepend=np.zeros((1, *worth.shape[1:])))[place])

@@ -90,14 +90,18 @@ def custom(starts: ArrayLike, weights: ArrayLike) -> Array:
     return _scaled(raw, journey, size, len(np.asarray(starts)) - 1)
 
 
-def decay(starts: ArrayLike, ages: ArrayLike, half_life: float) -> Array:
+def decay(starts: ArrayLike, ages: ArrayLike, half_life: float, step: float | None = None) -> Array:
     """2^(−age / half-life), scaled to sum to 1: a touch one half-life before another weighs half of it.
 
-    ``ages``: time from the touch to the conversion, in the unit of ``half_life``. The anchor does not matter.
+    ``ages``: time from the touch to the conversion, in the unit of ``half_life``. The anchor does not matter, unless
+    the decay comes in steps: with ``step`` an age counts as the whole steps that lie before its last one (0 up to
+    one step, one step up to two), from the conversion back.
     """
     journey, _, size = places(starts)
     journeys = len(np.asarray(starts)) - 1
     age = np.asarray(ages, float)
+    if step is not None:
+        age = np.maximum(np.ceil(age / step) - 1, 0) * step
     youngest = np.full(journeys, np.inf)
     np.minimum.at(youngest, journey, age)
     return _scaled(np.exp2((youngest[journey] - age) / half_life), journey, size, journeys)

@@ -119,3 +119,22 @@ def test_heldout_likelihood_prefers_the_order_that_made_the_steps() -> None:
     assert chains.heldout(knows, knows, 3) > chains.heldout(blind, blind, 3)
     expected = 50 * np.log(50.5 / 51.5) * 2
     assert chains.heldout(knows, knows, 3) == pytest.approx(expected, rel=1e-14)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 7), st.integers(0, 10_000))
+def test_what_is_left_without_a_channel(n: int, seed: int) -> None:
+    """Visits, worth and outcomes of the rest against the chain with those states cut out."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 9, (n, n)).astype(float)
+    chain = chains.fit(rng.integers(1, 9, n), counts, rng.integers(0, 5, (n, 2)), rng.integers(5, 9, n))
+    owners = rng.integers(0, 3, n)
+    whole, *parts = chains.removed(chain, [np.flatnonzero(owners == c) for c in range(3)])
+    assert whole.base == pytest.approx(chains.removal_effects(chain, []).base, abs=1e-14)
+    for c, part in enumerate(parts):
+        keep = np.flatnonzero(owners != c)
+        inner = np.linalg.inv(np.eye(len(keep)) - chain.moves[np.ix_(keep, keep)])
+        assert part.seen[keep] == pytest.approx(chain.start[keep] @ inner, abs=1e-12)
+        assert part.worth[keep] == pytest.approx(inner @ chain.exits[keep], abs=1e-12)
+        assert part.base == pytest.approx(chain.start[keep] @ inner @ chain.exits[keep], abs=1e-12)
+        assert part.base + part.lost == pytest.approx(whole.base, abs=1e-12)

@@ -107,6 +107,17 @@ def test_a_permutation_and_its_reverse_are_exact_for_two_players() -> None:
     assert found.std_error == pytest.approx([0, 0], abs=1e-15)
 
 
+def test_several_data_sets_on_the_same_permutations_are_each_alone() -> None:
+    rng = np.random.default_rng(4)
+    masks, seen = rng.integers(1, 1 << 8, 60), rng.integers(5, 90, (60, 3))
+    won = rng.binomial(seen, 0.2)
+    both = games.rate_game_sampled(masks, won, seen, 8, pairs=30, seed=2)
+    for r in range(3):
+        alone = games.rate_game_sampled(masks, won[:, r], seen[:, r], 8, pairs=30, seed=2)
+        assert both.value[:, r] == pytest.approx(alone.value, abs=1e-14)
+        assert both.std_error[:, r] == pytest.approx(alone.std_error, abs=1e-14)
+
+
 def test_sampling_takes_more_players_than_bits() -> None:
     masks = [1 << 70, 1 << 3, 1 << 70 | 1 << 3]
     found = games.rate_game_sampled(masks, [1, 2, 3], [10, 10, 10], 80, pairs=20)

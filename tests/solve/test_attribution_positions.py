@@ -26,6 +26,15 @@ def test_published_shares() -> None:
     assert four == pytest.approx([1 / 15, 2 / 15, 4 / 15, 8 / 15], rel=1e-14)
 
 
+def test_decay_in_steps() -> None:
+    """Half for each seven hours: 14 h and 12 h lie one step back, 0 h none (README of marketing_attribution_models)."""
+    ages = np.array([14.0, 12, 0])
+    assert positions.decay(starts([3]), ages, 7.0, step=7.0) == pytest.approx([0.25, 0.25, 0.5], rel=1e-14)
+    # steps that are small beside the ages are no steps
+    fine = positions.decay(starts([3]), ages, 7.0, step=1e-9)
+    assert fine == pytest.approx(positions.decay(starts([3]), ages, 7.0), rel=1e-8)
+
+
 @pytest.mark.parametrize(
     ("rule", "size", "expected"),
     [
