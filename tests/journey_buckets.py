@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -51,14 +52,15 @@ def of_paths(method: Attribution, frame: pd.DataFrame, buckets: int = 3, seed: i
                "p1": np.array([hashed(path) for path in rows.index], np.int64)}  # fmt: skip
     rules = run._rules(method, channels, 0)
     parts = split(columns, lambda c: list(run._path_sums(c, tuple(channels), names, rules, wanted)), buckets, seed)
-    return compressed(method, parts, channels, wanted)
+    made = compressed(method, parts, channels, wanted)
+    return replace(made, facts={**made.facts, "source": "paths"})
 
 
 def of_events(method: Attribution, touches: Sequence[tuple], conversions: Sequence[tuple], as_of: float = 1e4,
               buckets: int = 3, seed: int | None = None) -> Compressed:  # fmt: skip
-    """The compressed sums of touches (person, day, channel[, event, type, segment]) and conversions (person, day,
-    value)."""
-    padded = [(*touch, *(None, "click", "")[len(touch) - 3 :]) for touch in touches]
+    """The compressed sums of touches (person, day, channel[, event, type, segment, session]) and conversions (person,
+    day, value)."""
+    padded = [(*touch, *(None, "click", "", None)[len(touch) - 3 :]) for touch in touches]
     channels = sorted({touch[2] for touch in padded})
     regions = sorted({touch[5] for touch in padded}) if method.segments else []
     n, m = len(padded), len(conversions)
@@ -71,6 +73,7 @@ def of_events(method: Attribution, touches: Sequence[tuple], conversions: Sequen
         "e": np.array([hashed(row[3]) if row[3] is not None else 0 for row in padded] + [0] * m, np.int64),
         "c": np.array([hashed(row[2]) for row in padded] + [0] * m, np.int64),
         "y": np.array([int(row[4] == method.view) for row in padded] + [0] * m, np.int64),
+        "s": np.array([hashed(row[6]) if row[6] is not None else 0 for row in padded] + [0] * m, np.int64),
         "v0": np.array([0.0] * n + [float(row[2]) for row in conversions]),
     }
     if regions:
@@ -81,7 +84,7 @@ def of_events(method: Attribution, touches: Sequence[tuple], conversions: Sequen
     rules = run._rules(method, channels, round(as_of * DAY))
     wanted = plan(method, channels.index(method.direct) if method.direct in channels else -1,
                   len(tokens(channels, method.change)), max(m, 1),
-                  [max([row[2] for row in conversions] + [1.0]) * max(m, 1)])  # fmt: skip
+                  [max([row[2] for row in conversions] + [1.0]) * max(m, 1)], n + m, rules.as_of)  # fmt: skip
     parts = split(columns, lambda c: list(run._event_sums(c, codes, levels, rules, wanted)), buckets, seed)
     return compressed(method, parts, channels, wanted, [f"region={name}" for name in regions])
 

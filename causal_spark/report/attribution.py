@@ -36,7 +36,7 @@ MOST = 15
 # Of many models those whose returns are drawn, as far as they were asked for.
 COMPARED = ("last", "markov_1", "shapley", "linear")
 TYPICAL = 0.98
-FOLDED = ("totals", "removal_effects", "stages", "orders", "agreement", "path_lengths", "lags")
+FOLDED = ("totals", "removal_effects", "stages", "orders", "hazards", "agreement", "path_lengths", "lags")
 
 
 def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,9 @@ from pyspark.sql import functions as F
 
 from causal_spark.errors import StatisticError
 from causal_spark.spark.gate import micros
+from causal_spark.spark.packed import Layout
 from causal_spark.spark.tables import col
-from causal_spark.statistics.cells import Cells, by_stat
+from causal_spark.statistics.cells import Cells, Texts, by_stat
 
 # Rows of a bucket: what one Python worker holds at a time.
 BUCKET_ROWS = 400_000
@@ -24,6 +26,8 @@ DAY = 86_400_000_000
 SCHEMA = "stat string, segment bigint, key bigint, path string, base array<bigint>, replicates array<bigint>"
 # Numbers of the merged sums that come to the driver.
 MAX_NUMBERS = 40_000_000
+# The person's key as text, where the rows of a table name persons.
+WHO = "who"
 
 Columns = Mapping[str, NDArray]
 
@@ -49,39 +53,105 @@ def in_periods(frame: DataFrame, time: str, unit: str) -> DataFrame:
     return frame.withColumn(PERIOD, first.cast("string"))
 
 
+def level(segment: str) -> Column:
+    """The value of a segment column as text; NULL is nothing."""
+    return F.coalesce(col(segment).cast("string"), F.lit(""))
+
+
 def code(text: Column) -> Column:
     """A number of 64 bits for a text, the same on every engine."""
     return F.xxhash64(text)
 
 
-def _person(person: Column) -> list[Column]:
-    """128 bits that stand for the person, so that no two persons are taken for one."""
+@dataclass(frozen=True)
+class Coding:
+    """How an event becomes whole numbers: p1 and p2 (the person), words of packed fields, what needs 64 bits.
+
+    The fields: t (microseconds since ``start``), k (0 touch, 1 conversion), y (1 view), c (the channel), g0, g1, …
+    (segments). Texts are the remainders of their ``code`` by ``channels`` and ``segments``. ``event`` and
+    ``session``: whether there is a column e (hash of the event id), s (hash of the session, 0 for none).
+    """
+
+    layout: Layout
+    start: int
+    channels: int
+    segments: tuple[int, ...]
+    event: bool
+    session: bool
+
+    @classmethod
+    def of(cls, start: int, end: int, channels: int, segments: Sequence[int], event: bool, session: bool) -> Coding:
+        """The coding of events from ``start`` to ``end``."""
+        levels = {f"g{i}": size for i, size in enumerate(segments)}
+        layout = Layout.of({"t": end - start + 1, "k": 2, "y": 2, "c": channels, **levels})
+        return cls(layout, start, channels, tuple(segments), event, session)
+
+    def columns(self, amounts: int) -> list[str]:
+        """The columns of a row, without the bucket."""
+        whole = [*(["e"] if self.event else []), *(["s"] if self.session else [])]
+        return ["p1", "p2", *self.layout.words, *whole, *(f"v{i}" for i in range(amounts))]
+
+    def read(self, columns: Columns) -> dict[str, NDArray]:
+        """The fields of a bucket's rows; e and s are 0 where there is no column."""
+        fields = self.layout.unpack(columns)
+        fields["t"] = fields["t"] + np.int64(self.start)
+        nothing = np.zeros(len(fields["t"]), np.int64)
+        kept = {name: values for name, values in columns.items() if name not in self.layout.words}
+        return {"e": nothing, "s": nothing, **kept, **fields}
+
+
+def _person(person: Column, named: bool) -> list[Column]:
+    """128 bits that stand for the person, so that no two persons are taken for one; ``named``: and the key itself."""
     text = person.cast("string")
-    return [F.xxhash64(F.lit("person"), text).alias("p1"), F.xxhash64(F.lit("identity"), text).alias("p2")]
+    both = [F.xxhash64(F.lit("person"), text).alias("p1"), F.xxhash64(F.lit("identity"), text).alias("p2")]
+    return [*([text.alias(WHO)] if named else []), *both]
 
 
-def touch_rows(frame: DataFrame, person: Column, time: str, named: Column, event: str | None, view: Column | None,
-               segments: Sequence[str], amounts: int) -> DataFrame:  # fmt: skip
-    """Touches as numbers: person, microseconds, channel, tie by event id, whether a view, segments."""
-    tie = F.xxhash64(col(event).cast("string")) if event else F.lit(0).cast("bigint")
-    seen = F.when(view, F.lit(1)).otherwise(F.lit(0)) if view is not None else F.lit(0)
-    levels = [code(F.coalesce(col(name).cast("string"), F.lit(""))).alias(f"g{i}") for i, name in enumerate(segments)]
+@dataclass(frozen=True)
+class TouchColumns:
+    """The columns of the touches: ``channel`` and ``view`` (None: no views) as expressions, the others by name."""
+
+    time: str
+    channel: Column
+    view: Column | None
+    event: str | None
+    session: str | None
+    segments: tuple[str, ...]
+
+
+def touch_rows(frame: DataFrame, person: Column, names: TouchColumns, coding: Coding, amounts: int,
+               named: bool = False) -> DataFrame:  # fmt: skip
+    """Touches as rows of ``coding``; amounts are 0."""
+    fields = {
+        "t": micros(col(names.time)) - F.lit(coding.start),
+        "c": F.pmod(code(names.channel), F.lit(coding.channels)),
+    }
+    if names.view is not None:
+        fields["y"] = F.when(names.view, F.lit(1)).otherwise(F.lit(0))
+    for i, (name, size) in enumerate(zip(names.segments, coding.segments, strict=True)):
+        fields[f"g{i}"] = F.pmod(code(level(name)), F.lit(size))
+    whole = []
+    if names.event is not None:
+        whole.append(F.xxhash64(col(names.event).cast("string")).alias("e"))
+    if names.session is not None:
+        session = col(names.session).cast("string")
+        whole.append(F.when(session.isNull(), F.lit(0)).otherwise(F.xxhash64(session)).cast("bigint").alias("s"))
     nothing = [F.lit(0.0).alias(f"v{i}") for i in range(amounts)]
-    return frame.select(*_person(person), micros(col(time)).alias("t"), F.lit(0).cast("bigint").alias("k"),
-                        tie.alias("e"), code(named).alias("c"), seen.cast("bigint").alias("y"),
-                        *levels, *nothing)  # fmt: skip
+    return frame.select(*_person(person, named), *coding.layout.pack(fields), *whole, *nothing)
 
 
-def conversion_rows(frame: DataFrame, person: Column, time: str, segments: Sequence[str], amounts: Sequence[str]
-                    ) -> DataFrame:  # fmt: skip
-    """Conversions as numbers, in the columns of ``touch_rows``; a NULL amount is 0. Of the segments they have none but
-    their own period."""
-    zero = F.lit(0).cast("bigint")
-    levels = [(code(col(name)) if name == PERIOD else zero).alias(f"g{i}") for i, name in enumerate(segments)]
+def conversion_rows(frame: DataFrame, person: Column, time: str, segments: Sequence[str], coding: Coding,
+                    amounts: Sequence[str], named: bool = False) -> DataFrame:  # fmt: skip
+    """Conversions in the columns of ``touch_rows``; a NULL amount is 0. Of the segments they have none but their own
+    period."""
+    fields = {"t": micros(col(time)) - F.lit(coding.start), "k": F.lit(1)}
+    for i, (name, size) in enumerate(zip(segments, coding.segments, strict=True)):
+        if name == PERIOD:
+            fields[f"g{i}"] = F.pmod(code(level(name)), F.lit(size))
+    none = F.lit(0).cast("bigint")
+    whole = [none.alias(name) for name, there in (("e", coding.event), ("s", coding.session)) if there]
     values = [F.coalesce(col(n).cast("double"), F.lit(0.0)).alias(f"v{i}") for i, n in enumerate(amounts)]
-    return frame.select(*_person(person), micros(col(time)).alias("t"), F.lit(1).cast("bigint").alias("k"),
-                        zero.alias("e"), zero.alias("c"), zero.alias("y"),
-                        *levels, *values)  # fmt: skip
+    return frame.select(*_person(person, named), *coding.layout.pack(fields), *whole, *values)
 
 
 def identified(frame: DataFrame, identity: DataFrame | None, person: str, alias: str, owner: str) -> DataFrame:
@@ -111,6 +181,48 @@ def sweep(rows: DataFrame, columns: Sequence[str], work: Work) -> DataFrame:
     return rows.select("b", *names).groupBy("b").applyInArrow(bucket, SCHEMA)
 
 
+@dataclass(frozen=True, eq=False)
+class Credited:
+    """Credits of touches in rows of their bucket: ``row`` of the person (n,), ``time`` and ``end`` (n,) microseconds,
+    ``channel`` (n,) and ``model`` (n,) as numbers of their names, ``credit`` (n, outcomes)."""
+
+    row: NDArray[np.int64]
+    time: NDArray[np.int64]
+    channel: NDArray[np.int64]
+    end: NDArray[np.int64]
+    model: NDArray[np.int64]
+    credit: NDArray[np.float64]
+
+
+def credited(rows: DataFrame, columns: Sequence[str], work: Callable[[Columns], Credited], channels: Sequence[str],
+             models: Sequence[str], credits: Sequence[str]) -> DataFrame:  # fmt: skip
+    """``work`` on each bucket as a table: person, time, channel, conversion_time, model, and the columns ``credits``.
+
+    ``rows`` have the column ``WHO``. One shuffle; the rows of a person come from one bucket.
+    """
+    names = list(columns)
+    plain = [f"a{i}" for i in range(len(credits))]
+
+    def bucket(table: pa.Table) -> pa.Table:
+        found = work({name: _array(table.column(name)) for name in names})
+        parts = [
+            table.column(WHO).combine_chunks().take(pa.array(found.row)).cast(pa.string()),
+            pa.array(found.time, pa.int64()),
+            pa.array(channels, pa.string()).take(pa.array(found.channel)),
+            pa.array(found.end, pa.int64()),
+            pa.array(models, pa.string()).take(pa.array(found.model)),
+            *(pa.array(np.ascontiguousarray(found.credit[:, i])) for i in range(len(plain))),
+        ]
+        return pa.Table.from_arrays(parts, names=["person", "t", "channel", "u", "model", *plain])
+
+    schema = "person string, t bigint, channel string, u bigint, model string, "
+    swept = rows.select("b", WHO, *names).groupBy("b")
+    table = swept.applyInArrow(bucket, schema + ", ".join(f"{name} double" for name in plain))
+    amounts = [F.col(name).alias(credit) for name, credit in zip(plain, credits, strict=True)]
+    time, end = (F.timestamp_micros(F.col(short)) for short in ("t", "u"))
+    return table.select("person", time.alias("time"), "channel", end.alias("conversion_time"), "model", *amounts)
+
+
 def _array(column: pa.ChunkedArray) -> NDArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return np.asarray(column.to_pylist(), object)
@@ -123,10 +235,10 @@ def _table(parts: Iterable[Cells]) -> pa.Table:
     made = [
         pa.Table.from_arrays(
             [
-                pa.array([part.stat] * len(part.key), pa.string()),
+                pa.repeat(pa.scalar(part.stat, pa.string()), len(part.key)),
                 pa.array(part.segment, pa.int64()),
                 pa.array(part.key, pa.int64()),
-                pa.array(list(part.path) if len(part.path) else [None] * len(part.key), pa.string()),
+                _texts(part.path) if isinstance(part.path, Texts) else pa.nulls(len(part.key), pa.string()),
                 _lists(part.base),
                 _lists(part.replicates),
             ],
@@ -136,6 +248,11 @@ def _table(parts: Iterable[Cells]) -> pa.Table:
         if len(part.key)
     ]
     return pa.concat_tables(made) if made else schema.empty_table()
+
+
+def _texts(texts: Texts) -> pa.Array:
+    starts = np.ascontiguousarray(texts.starts, np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(starts), pa.py_buffer(texts.letters))
 
 
 def _lists(values: NDArray[np.int64]) -> pa.ListArray:
@@ -153,14 +270,10 @@ def merged(sums: DataFrame, max_rows: int) -> dict[str, Cells]:
         return _table(by_stat(read_rows(table)).values())
 
     table = chosen.groupBy("b").applyInArrow(merge, SCHEMA).limit(max_rows + 1).toArrow()
-    numbers = sum(_width(table.column(name)) for name in ("base", "replicates")) * table.num_rows
+    numbers = sum(len(part.flatten()) for name in ("base", "replicates") for part in table.column(name).chunks)
     if table.num_rows > max_rows or numbers > MAX_NUMBERS:
         raise StatisticError("too_many_cells", keys="channel", limit=max_rows)
     return by_stat(read_rows(table))
-
-
-def _width(column: pa.ChunkedArray) -> int:
-    return len(column[0]) if len(column) else 0
 
 
 def read_rows(table: pa.Table) -> list[Cells]:
@@ -182,18 +295,13 @@ def _matrix(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return values.reshape(len(lists), -1) if len(lists) and len(values) else np.zeros((len(lists), 0), np.int64)
 
 
-def top_paths(sums: DataFrame, most: int) -> tuple[list[tuple[str, list[int]]], int]:
-    """The paths with most conversions, with their sums, and the number of different paths."""
-    width = F.size("base")
-    paths = sums.where(F.col("stat") == F.lit("path")).select("path", "base", width.alias("w"))
-    first = paths.agg(F.max("w").alias("w")).toArrow().to_pylist()[0]["w"]
-    if first is None:
-        return [], 0
-    totals = [F.sum(F.col("base")[i]).alias(f"s{i}") for i in range(int(first))]
-    counted = paths.groupBy("path").agg(*totals)
+def top_paths(sums: DataFrame, width: int, most: int) -> tuple[list[tuple[str, list[int]]], int]:
+    """The paths with most conversions, with their ``width`` sums, and the number of different paths."""
+    totals = [F.sum(F.col("base")[i]).alias(f"s{i}") for i in range(width)]
+    counted = sums.where(F.col("stat") == F.lit("path")).select("path", "base").groupBy("path").agg(*totals)
     many = counted.count()
     best = counted.orderBy(F.desc("s0"), F.desc("s1"), F.asc("path")).limit(most).toArrow().to_pylist()
-    return [(str(row["path"]), [int(row[f"s{i}"]) for i in range(int(first))]) for row in best], many
+    return [(str(row["path"]), [int(row[f"s{i}"]) for i in range(width)]) for row in best], many
 
 
 def path_rows(frame: DataFrame, path: str, conversions: str, nulls: str | None, value: str | None,

@@ -12,6 +12,23 @@ Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
+class Texts(Sequence[str]):
+    """Many texts of plain letters in one array: ``letters`` (all of them, as bytes), ``starts`` (texts + 1,)."""
+
+    letters: NDArray[np.uint8]
+    starts: Whole
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, place: int) -> str:  # type: ignore[override]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        place %= len(self)
+        return self.letters[self.starts[place] : self.starts[place + 1]].tobytes().decode("ascii")
+
+
+@dataclass(frozen=True, eq=False)
 class Cells:
     """Sums of the statistic ``stat`` in r cells: ``segment`` (r,), ``key`` (r,), ``base`` (r, o) of o outcomes,
     ``replicates`` (r, o·B) with the replicates of an outcome side by side. ``path`` (r,): texts, of paths only.

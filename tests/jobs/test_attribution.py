@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from causal_spark import job
@@ -109,6 +110,30 @@ def test_partitions_and_row_order_change_no_bit(spark, log: Log, folder: Path, t
     assert one["paths"] == two["paths"]
     a, b = (pd.read_parquet(tmp_path / name / "estimates") for name in ("one", "two"))
     pd.testing.assert_frame_equal(a, b)
+
+
+def test_credit_of_every_touch(spark, engine: str, log: Log, folder: Path, tmp_path: Path) -> None:
+    """The touches of a channel sum to its credit under every model; those of a rule sum to one in each journey."""
+    models = ["first", "linear", "time_decay", "markov_1", "shapley_ordered", "shapley_rate", "additive_hazard"]
+    result = run(config(folder, tmp_path / "out", models=models, touch_credit=True, replicates=0)).result
+    assert result is not None
+    touches = pq.read_table(tmp_path / "out" / "touch_credit").to_pandas()
+    assert set(touches["model"]) == set(models)
+    for model in models:
+        mine = touches[touches["model"] == model].groupby("channel")
+        for outcome, column in (("conversions", "credit"), ("value", "credit_value")):
+            whole = {c: v for c, v in credit(result, model, outcome).items() if c[0] != "(" and v != 0}
+            assert mine[column].sum().to_dict() == pytest.approx(whole, rel=1e-9), (model, outcome)
+    assert (touches["time"] <= touches["conversion_time"]).all()
+    bought = log.conversions.to_pandas()
+    linear = touches[touches["model"] == "linear"].groupby(["person", "conversion_time"])["credit"].sum()
+    at = pd.MultiIndex.from_arrays([bought["user_id"].astype(str), bought["ts"]])
+    assert linear.index.isin(at).all()
+    # two conversions of one person at one moment would be one line here; there are none
+    assert linear.to_numpy() == pytest.approx(1.0, abs=1e-12)
+    known = log.touches.to_pandas()
+    seen = pd.MultiIndex.from_arrays([known["user_id"].astype(str), known["ts"], known["channel"]])
+    assert pd.MultiIndex.from_frame(touches[["person", "time", "channel"]]).isin(seen).all()
 
 
 def test_known_journeys(spark, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from causal_spark.errors import StatisticError
 from causal_spark.methods.attribution import Attribution, Compressed, solve
-from causal_spark.methods.attribution.sums import poisson
+from causal_spark.methods.attribution.ordered import KEYS, in_order
+from causal_spark.methods.attribution.weights import poisson
 from causal_spark.statistics.cells import Cells, by_stat
 from tests.journey_buckets import credit, journeys_of, of_events
 
@@ -124,6 +125,38 @@ def test_equal_touches_count_once_by_their_id() -> None:
 def test_sessions_are_one_touch() -> None:
     near = [("ann", 1.0, "x"), ("ann", 1.01, "x"), ("ann", 1.02, "y"), ("ann", 1.5, "y")]
     assert one(near, [("ann", 2, 1.0)], session_minutes=30) == {"x > y > y": (1, 0)}
+
+
+VISITS = [("ann", 1.0, "x", None, "click", "", "s1"), ("ann", 1.2, "y", None, "click", "", "s1"),
+          ("ann", 2.0, "z", None, "click", "", "s2"), ("ann", 2.1, "w", None, "click", "", None),
+          ("ann", 2.2, "w", None, "click", "", None), ("bob", 2.2, "w", None, "click", "", "s1")]  # fmt: skip
+
+
+def test_touches_of_a_session_are_its_first_or_last() -> None:
+    bought_later = [("ann", 3, 1.0)]
+    assert one(VISITS, bought_later, session="s") == {"x > z > w > w": (1, 0), "w": (0, 1)}
+    assert one(VISITS, bought_later, session="s", session_touch="last") == {"y > z > w > w": (1, 0), "w": (0, 1)}
+    assert one(VISITS, bought_later) == {"x > y > z > w > w": (1, 0), "w": (0, 1)}
+
+
+def test_a_conversion_cuts_a_session_in_two() -> None:
+    for touch in ("first", "last"):
+        assert one(VISITS[:2], [("ann", 1.1, 1.0)], session="s", session_touch=touch) == {"x": (1, 0), "y": (0, 1)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 3), st.integers(0, 1)), max_size=30),
+       st.sampled_from([1, 5_000_000_000_000]), st.integers(0, 9))  # fmt: skip
+def test_rows_are_in_the_order_of_all_their_keys(rows, step, seed) -> None:
+    """Also persons whose hashes differ in their lowest bits, or in the second hash alone, and times that tie."""
+    table = np.array(rows, np.int64).reshape(-1, 4)[np.random.default_rng(seed).permutation(len(rows))]
+    columns = {name: np.zeros(len(table), np.int64) for name in KEYS}
+    columns |= {"p1": table[:, 0] - 2, "p2": table[:, 1], "t": table[:, 2] * step, "k": table[:, 3]}
+    expected = np.lexsort([columns[name] for name in reversed(KEYS)])
+    found = in_order(columns, KEYS)
+    assert sorted(found) == list(range(len(table)))
+    for name in KEYS:
+        assert (columns[name][found] == columns[name][expected]).all()
 
 
 def test_channels_that_leave_the_end() -> None:

@@ -21,7 +21,7 @@ LARGEST = 1e15
 def check_touches(method: Attribution, frame: Frame, found: Findings) -> Ranges:
     """Columns, types, keys and channels of the touches."""
     assert method.person and method.time and method.channel
-    text = [name for name in (method.event_id, method.type, *method.by, *method.segments) if name]
+    text = [name for name in (method.event_id, method.type, method.session, *method.by, *method.segments) if name]
     require(frame, [method.person, method.time, method.channel, *text], "touches")
     require_times(frame, method.time, "touches")
     ranges = gate.ranges(frame, [method.person, method.time, method.channel])

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_spark.errors import StatisticError
+from causal_spark.methods.attribution import markov
 from causal_spark.methods.attribution.compressed import Compressed
 from causal_spark.methods.attribution.sums import COARSE
-from causal_spark.methods.attribution.vocabulary import RULES, Attribution
-from causal_spark.solve import chains, games, presence
+from causal_spark.methods.attribution.vocabulary import HAZARD, RULES, Attribution
+from causal_spark.solve import chains, games, hazards, presence
 from causal_spark.statistics.cells import Cells
 
 Array = NDArray[np.float64]
-# Beyond these sizes only the estimate is solved, not its replicates.
-REPLICATED_ORDER = 2
-REPLICATED_STATES, REPLICATED_PLAYERS, REPLICATED_FITS = 300, 12, 1_000_000
+# Of a model that is slow to solve only so many replicates are as these operations allow, but ten at least.
+WORK, LEAST = 4e8, 10
+FIT_STEPS, EM_STEPS = 10, 200
 EXACT_PLAYERS = 20
 WHOLE = 1e6
 
@@ -94,7 +94,8 @@ class Segment:
         if model.startswith("markov"):
             order = self.order() if model == "markov_auto" else int(model[-1])
             return self._markov(order)
-        return self._rate() if model == "shapley_rate" else self._logistic()
+        slow = {"shapley_rate": self._rate, "logistic": self._logistic, HAZARD: self._hazard}
+        return slow[model]()
 
     def _rule(self, model: str) -> Credit:
         sums = self.sums(f"rule:{model}")
@@ -117,20 +118,20 @@ class Segment:
 
     def _markov(self, order: int) -> Credit:
         sums = self.sums(f"markov_{order}")
-        shape = Steps.of(sums.key, order, self.tokens)
-        found = chains.removal_effects(shape.chain(sums.base, self.method.nulls), shape.owned)
-        value = _shared(found.effect, self.attributed)
-        if len(shape.states) > REPLICATED_STATES or order > REPLICATED_ORDER:
-            return Credit(value, self._none(), effects=found.effect, notes=("note_large_chain",))
-        effects = [chains.removal_effects(shape.chain(made, self.method.nulls), shape.owned).effect
-                   for made in sums.replicates]  # fmt: skip
-        credits = [_shared(effect, whole) for effect, whole in zip(effects, self.attributed_replicates, strict=True)]
-        return Credit(value, self._stacked(credits), effects=found.effect, effect_replicates=self._stacked(effects))
+        shape = markov.Steps.of(sums.key, order, self.tokens)
+        found = markov.effects(shape, order, sums.base, sums.replicates, self.method.nulls)
+        drawn = self.attributed_replicates[: len(found.replicates)]
+        credits = [_shared(effect, whole) for effect, whole in zip(found.replicates, drawn, strict=True)]
+        notes = ("note_linear_chain",) if found.linear and credits else ()
+        if self.compressed.replicates and not credits:
+            notes = ("note_large_chain",)
+        return Credit(_shared(found.value, self.attributed), self._stacked(credits), effects=found.value,
+                      effect_replicates=found.replicates, notes=notes)  # fmt: skip
 
     def base_of(self, order: int) -> float:
         """P(conversion from start) of the fitted chain with nulls: conversions / journeys, or something is wrong."""
         sums = self.sums(f"markov_{order}")
-        shape = Steps.of(sums.key, order, self.tokens)
+        shape = markov.Steps.of(sums.key, order, self.tokens)
         return float(chains.removal_effects(shape.chain(sums.base, True), []).base[0])
 
     def order(self) -> int:
@@ -157,10 +158,13 @@ class Segment:
         notes = () if sums.base[:, 1].sum() > 0 else ("note_no_nulls",)
         if self.tokens > EXACT_PLAYERS:
             return self._rate_sampled(sums, notes)
-        value = self._rates(sums.key, sums.base)
-        if self.tokens > REPLICATED_PLAYERS:
-            return Credit(value, self._none(), notes=(*notes, "note_many_players"))
-        return Credit(value, self._stacked([self._rates(sums.key, made) for made in sums.replicates]), notes=notes)
+        made = sums.replicates[: self._some(self.tokens * 2.0**self.tokens * len(self.compressed.outcomes))]
+        replicates = [self._rates(sums.key, each) for each in made]
+        return Credit(self._rates(sums.key, sums.base), self._stacked(replicates), notes=notes)
+
+    def _some(self, work: float) -> int:
+        """How many replicates are solved, of ``work`` operations each."""
+        return max(LEAST, int(WORK / max(work, 1.0)))
 
     def _rates(self, masks: NDArray[np.int64], sums: Array) -> Array:
         journeys = sums[:, 0] + sums[:, 1]
@@ -168,22 +172,40 @@ class Segment:
         return np.asarray(np.column_stack(columns) * journeys.sum())
 
     def _rate_sampled(self, sums: Sums, notes: tuple[str, ...]) -> Credit:
-        journeys = sums.base[:, 0] + sums.base[:, 1]
         pairs = max(self.method.permutations // 2, 2)
+        k = len(self.compressed.outcomes)
+        many = self._some(2.0 * pairs * len(sums.key) * k)
+        every = np.moveaxis(np.concatenate([sums.base[None], sums.replicates[:many]]), 0, -1)
+        journeys = every[:, 0] + every[:, 1]
         found = [games.rate_game_sampled(sums.key, amount, journeys, self.tokens, pairs)
-                 for amount in _outcomes(sums.base).T]  # fmt: skip
-        value, error = (np.column_stack([getattr(f, name) for f in found]) for name in ("value", "std_error"))
-        whole = journeys.sum()
-        return Credit(value * whole, self._none(), std_error=error * whole, notes=(*notes, "note_sampled"))
+                 for amount in np.moveaxis(np.delete(every, 1, axis=1), 1, 0)]  # fmt: skip
+        values = np.stack([part.value for part in found], axis=1) * journeys.sum(axis=0)
+        error = np.stack([part.std_error[:, 0] for part in found], axis=1) * journeys[:, 0].sum()
+        if len(sums.replicates) > 1:
+            error = np.hypot(error, values[..., 1:].std(axis=-1, ddof=1))
+            notes = (*notes, "note_sampled_both")
+        else:
+            notes = (*notes, "note_sampled")
+        return Credit(values[..., 0], self._none(), std_error=error, notes=notes)
 
     def _logistic(self) -> Credit:
         sums = self.sums("sets")
         inside = games.members(sums.key, self.tokens)
         notes = () if sums.base[:, 1].sum() > 0 else ("note_no_nulls",)
-        value = _by_presence(inside, sums.base)
-        if len(inside) * self.tokens**2 > REPLICATED_FITS:
-            return Credit(value, self._none(), notes=(*notes, "note_many_players"))
-        return Credit(value, self._stacked([_by_presence(inside, made) for made in sums.replicates]), notes=notes)
+        many = self._some(FIT_STEPS * len(inside) * self.tokens**2)
+        replicates = [_by_presence(inside, made) for made in sums.replicates[:many]]
+        return Credit(_by_presence(inside, sums.base), self._stacked(replicates), notes=notes)
+
+    def _hazard(self) -> Credit:
+        """Each set's outcomes shared by the channels' rates; the time at risk stands where other sums have nulls."""
+        sums = self.sums("hazard")
+        inside = games.members(sums.key, self.tokens)
+        rates = hazards.additive(inside, sums.base[:, 0], sums.base[:, 1])
+        some = sums.replicates[: self._some(EM_STEPS * 2.0 * len(inside) * self.tokens)]
+        made = hazards.additive(inside, some[..., 0], some[..., 1], start=rates, tolerance=1e-7)
+        credits = [hazards.shares(inside, each).T @ _outcomes(drawn) for each, drawn in zip(made, some, strict=True)]
+        value = hazards.shares(inside, rates).T @ _outcomes(sums.base)
+        return Credit(np.asarray(value), self._stacked(credits), extra={"rates": rates, "rate_replicates": made})
 
     def _none(self) -> Array:
         return np.zeros((0, self.tokens, len(self.compressed.outcomes)))
@@ -218,43 +240,3 @@ def _nested(counts: Mapping[int, float], tokens: int) -> dict[int, dict[int, flo
     for key, count in counts.items():
         found.setdefault(key // (tokens + 2), {})[key % (tokens + 2)] = count
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """What the keys of a Markov statistic mean: rows and columns of its chain. State 0 is the start."""
-
-    states: NDArray[np.int64]
-    origin: NDArray[np.int64]
-    target: NDArray[np.int64]
-    opening: NDArray[np.bool_]
-    closing: NDArray[np.bool_]
-    ending: NDArray[np.bool_]
-    owned: tuple[NDArray[np.int64], ...]
-
-    @classmethod
-    def of(cls, key: NDArray[np.int64], order: int, tokens: int) -> Steps:
-        base = tokens + 1
-        state, step = key // (tokens + 2), key % (tokens + 2)
-        states = np.unique(state[state > 0])
-        moves = step < tokens
-        after = np.where(moves, (state * base + step + 1) % base**order, 0)
-        states = np.union1d(states, after[moves])
-        digits = np.stack([states // base**i % base for i in range(order)])
-        owned = tuple(np.flatnonzero((digits == c + 1).any(axis=0)) for c in range(tokens))
-        origin, target = np.searchsorted(states, state), np.searchsorted(states, after)
-        return cls(states, origin, target, (state == 0) & moves, (state > 0) & moves, ~moves, owned)
-
-    def chain(self, sums: Array, nulls: bool) -> chains.Chain:
-        """The chain of sums (r, o); without nulls of the journeys that converted alone."""
-        n = len(self.states)
-        if n > chains.MAX_STATES:
-            raise StatisticError("too_many_states", states=n, limit=chains.MAX_STATES)
-        steps = sums[:, 0] + (sums[:, 1] if nulls else 0.0)
-        start, leaving, moves = np.zeros(n), np.zeros(n), np.zeros((n, n))
-        exits = np.zeros((n, sums.shape[1] - 1))
-        np.add.at(start, self.target[self.opening], steps[self.opening])
-        np.add.at(moves, (self.origin[self.closing], self.target[self.closing]), steps[self.closing])
-        np.add.at(leaving, self.origin[self.ending], steps[self.ending])
-        np.add.at(exits, self.origin[self.ending], _outcomes(sums)[self.ending])
-        return chains.fit(start, moves, exits, leaving)

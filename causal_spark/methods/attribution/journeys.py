@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,14 +23,16 @@ Real = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rules:
-    """How journeys are cut, times in microseconds; ``None`` is "no limit". ``lag``: share of conversions by whole
-    days since the last touch, for censored journeys that count in part. ``period``: the last segment column is read
-    at the end of a journey, not at its first touch."""
+    """How journeys are cut, times in microseconds; ``None`` is "no limit". ``session``: which touch stands for its
+    session, the first or the last; None: sessions are not known. ``gap``: the longest between touches that are one.
+    ``lag``: share of conversions by whole days since the last touch, for censored journeys that count in part.
+    ``period``: the last segment column is read at the end of a journey, not at its first touch."""
 
     window: int
     view_window: int
     max_touches: int | None
-    session: int | None
+    gap: int | None
+    session: str | None
     once: bool
     reuse: bool
     as_of: int
@@ -46,13 +48,15 @@ class Rules:
 class Events:
     """Touches or conversions of a bucket in order of (person, time, id). ``person`` from 0, ``time`` microseconds.
 
-    ``code``: the channel of a touch; ``view``: whether it is one; ``segments`` (n, s); ``amounts`` (n, v).
+    ``code``: the channel of a touch; ``view``: whether it is one; ``session``: its hash, 0 for none; ``segments``
+    (n, s) of touches; ``amounts`` (n, v) of conversions.
     """
 
     person: Whole
     time: Whole
     code: Whole
     view: NDArray[np.bool_]
+    session: Whole
     segments: Whole
     amounts: Whole
 
@@ -62,7 +66,8 @@ class Journeys:
     """J journeys: ``starts`` (J + 1,) into ``codes`` and ``ages`` (microseconds before the journey's end).
 
     ``person`` (J,), ``conversions`` (J,) counts, ``nulls`` (J,) in millionths, ``amounts`` (J, v) fixed point,
-    ``segments`` (J, s). A conversion without touches is a journey of length 0 with segment -1.
+    ``segments`` (J, s), ``ends`` (J,) microseconds. A conversion without touches is a journey of length 0 with
+    segment -1.
     """
 
     starts: Whole
@@ -73,6 +78,7 @@ class Journeys:
     nulls: Whole
     amounts: Whole
     segments: Whole
+    ends: Whole
 
     @property
     def sizes(self) -> Whole:
@@ -80,15 +86,20 @@ class Journeys:
 
     def touches(self, kept: NDArray[np.bool_]) -> Journeys:
         """The same journeys with only the ``kept`` touches."""
+        if kept.all():
+            return self
         journey = positions.places(self.starts)[0]
         sizes = np.bincount(journey[kept], minlength=len(self.starts) - 1)
         return replace(self, starts=offsets(sizes), codes=self.codes[kept], ages=self.ages[kept])
 
     def chosen(self, kept: NDArray[np.bool_]) -> Journeys:
         """Only the ``kept`` journeys."""
+        if kept.all():
+            return self
         touch = kept[positions.places(self.starts)[0]]
         return Journeys(offsets(self.sizes[kept]), self.codes[touch], self.ages[touch], self.person[kept],
-                        self.conversions[kept], self.nulls[kept], self.amounts[kept], self.segments[kept])  # fmt: skip
+                        self.conversions[kept], self.nulls[kept], self.amounts[kept], self.segments[kept],
+                        self.ends[kept])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,16 +123,15 @@ def cut(touches: Events, conversions: Events, before: Whole, repeated: int, rule
     (unless ``reuse``). Touches of no conversion's journey form journeys without conversion, cut at conversions and
     where the next touch is more than a window away.
     """
-    kept = _sessions(touches, rules)
-    if not kept.all():
-        touches, before = pick(touches, kept), offsets(kept.astype(np.int64))[before]
-    first = np.searchsorted(touches.person, conversions.person)
-    start = np.maximum(first, _window_start(touches, conversions, max(rules.window, rules.view_window)))
+    for stays in (_one_of_session, _one_of_gap):
+        kept = stays(touches, before, rules)
+        if not kept.all():
+            touches, before = pick(touches, kept), offsets(kept.astype(np.int64))[before]
+    start = _window_start(touches, conversions, before, max(rules.window, rules.view_window))
     if not rules.reuse:
         same = np.zeros(len(before), bool)
         same[1:] = conversions.person[1:] == conversions.person[:-1]
         start = np.maximum(start, np.where(same, np.concatenate([[0], before[:-1]]), 0))
-    start = np.minimum(start, before)
     used = _covered(start, before, len(touches.time))
     if rules.max_touches is not None:
         start = np.maximum(start, before - rules.max_touches)
@@ -136,47 +146,68 @@ def pick(events: Events, kept: NDArray[np.bool_] | Whole) -> Events:
     return Events(*(getattr(events, name)[kept] for name in Events.__dataclass_fields__))
 
 
-def _sessions(touches: Events, rules: Rules) -> NDArray[np.bool_]:
+def _passed(touches: Events, before: Whole) -> Whole:
+    """How many of the bucket's conversions each touch comes after."""
+    return np.cumsum(np.bincount(before, minlength=len(touches.time) + 1))[: len(touches.time)]
+
+
+def _one_of_session(touches: Events, before: Whole, rules: Rules) -> NDArray[np.bool_]:
+    """Touches that stay when those of one session are one, its first or last; a conversion cuts a session in two."""
+    kept = np.ones(len(touches.time), bool)
+    if rules.session is None or not len(kept):
+        return kept
+    passed = _passed(touches, before)
+    stretch = np.cumsum(np.concatenate([[True], (np.diff(touches.person) != 0) | (np.diff(passed) != 0)]))
+    order = np.lexsort((touches.session, stretch))
+    same = (np.diff(touches.session[order]) == 0) & (np.diff(stretch[order]) == 0) & (touches.session[order][1:] != 0)
+    kept[order[1:] if rules.session == "first" else order[:-1]] = ~same
+    return kept
+
+
+def _one_of_gap(touches: Events, before: Whole, rules: Rules) -> NDArray[np.bool_]:
     """Touches that stay when those of one channel that follow each other within the gap are one."""
-    if rules.session is None or not len(touches.time):
+    if rules.gap is None or not len(touches.time):
         return np.ones(len(touches.time), bool)
     same = (touches.person[1:] == touches.person[:-1]) & (touches.code[1:] == touches.code[:-1])
-    near = touches.time[1:] - touches.time[:-1] <= rules.session
+    near = touches.time[1:] - touches.time[:-1] <= rules.gap
     return np.concatenate([[True], ~(same & near)])
 
 
-def _window_start(touches: Events, conversions: Events, window: int) -> Whole:
-    """For each conversion the first touch, in the order of (person, time), not older than the window."""
+def _window_start(touches: Events, conversions: Events, before: Whole, window: int) -> Whole:
+    """For each conversion the first of its person's touches up to it that is not older than the window.
+
+    The touches of a person are in order of time, so all conversions halve their ranges at once.
+    """
     wanted = conversions.time - window
-    ranks = np.unique(np.concatenate([touches.time, wanted]), return_inverse=True)[1]
-    size, touched = len(ranks) + 1, len(touches.time)
-    return np.asarray(np.searchsorted(touches.person * size + ranks[:touched],
-                                      conversions.person * size + ranks[touched:]), np.int64)  # fmt: skip
+    low, high = np.searchsorted(touches.person, conversions.person), before.copy()
+    while (low < high).any():
+        middle = (low + high) // 2
+        late = (low < high) & (touches.time[np.minimum(middle, len(touches.time) - 1)] < wanted)
+        low, high = np.where(late, middle + 1, low), np.where(late, high, np.minimum(middle, high))
+    return np.asarray(low, np.int64)
 
 
 def _covered(start: Whole, end: Whole, touches: int) -> NDArray[np.bool_]:
     """Which touches lie in any of the ranges."""
-    steps = np.zeros(touches + 1, np.int64)
-    np.add.at(steps, start, 1)
-    np.add.at(steps, end, -1)
+    steps = np.bincount(start, minlength=touches + 1) - np.bincount(end, minlength=touches + 1)
     return np.cumsum(steps)[:-1] > 0
 
 
-def _ranges(start: Whole, end: Whole) -> tuple[Whole, Whole]:
+def ranges(start: Whole, end: Whole) -> tuple[Whole, Whole]:
     """Offsets of the ranges [start, end) one after the other, and the indices they hold."""
     starts = offsets(end - start)
     return starts, np.arange(starts[-1]) + np.repeat(start - starts[:-1], end - start)
 
 
 def _won(touches: Events, conversions: Events, start: Whole, end: Whole, rules: Rules) -> Journeys:
-    starts, index = _ranges(start, end)
+    starts, index = ranges(start, end)
     n = len(conversions.time)
     ages = np.repeat(conversions.time, end - start) - touches.time[index]
     segments = _first_of(touches.segments, index, starts)
     if rules.period:
         segments[:, -1] = conversions.segments[:, -1]
     found = Journeys(starts, touches.code[index], ages, conversions.person, np.ones(n, np.int64),
-                     np.zeros(n, np.int64), conversions.amounts, segments)  # fmt: skip
+                     np.zeros(n, np.int64), conversions.amounts, segments, conversions.time)  # fmt: skip
     if rules.window == rules.view_window:
         return found
     return found.touches(ages <= np.where(touches.view[index], rules.view_window, rules.window))
@@ -195,26 +226,28 @@ def _lost(
 ) -> tuple[Journeys, int]:
     """Journeys without conversion among the ``free`` touches, and how many were too young to tell."""
     index = np.flatnonzero(free)
-    # conversions passed by each touch, so that a journey never spans one
-    passed = np.cumsum(np.bincount(before, minlength=len(touches.time) + 1))[index]
+    # a journey never spans a conversion
+    passed = _passed(touches, before)[index]
     person, time = touches.person[index], touches.time[index]
     new = np.ones(len(index), bool)
     new[1:] = (person[1:] != person[:-1]) | (passed[1:] != passed[:-1]) | (time[1:] - time[:-1] > rules.window)
     first = np.flatnonzero(new)
     end = np.append(first[1:], len(index)).astype(np.int64)[: len(first)]
-    begin = first if rules.max_touches is None else np.maximum(first, end - rules.max_touches)
-    starts, inner = _ranges(begin, end)
     last = time[end - 1] if len(end) else np.zeros(0, np.int64)
     weight = _null_weight(last, rules)
+    young = int((last + rules.window > rules.as_of).sum())
+    some = weight > 0
+    first, end, last, weight = first[some], end[some], last[some], weight[some]
+    begin = first if rules.max_touches is None else np.maximum(first, end - rules.max_touches)
+    starts, inner = ranges(begin, end)
     ages = np.repeat(last, end - begin) - time[inner]
     segments = _first_of(touches.segments, index[inner], starts)
     if rules.period:
         segments[:, -1] = touches.segments[index[end - 1], -1]
     n = len(first)
-    found = Journeys(starts, touches.code[index][inner], ages, person[first], np.zeros(n, np.int64), weight,
-                     np.zeros((n, conversions.amounts.shape[1]), np.int64), segments)  # fmt: skip
-    young = last + rules.window > rules.as_of
-    return found.chosen(weight > 0), int(young.sum())
+    found = Journeys(starts, touches.code[index[inner]], ages, person[first], np.zeros(n, np.int64), weight,
+                     np.zeros((n, conversions.amounts.shape[1]), np.int64), segments, last)  # fmt: skip
+    return found, young
 
 
 def _null_weight(last: Whole, rules: Rules) -> Whole:
@@ -232,7 +265,7 @@ def _null_weight(last: Whole, rules: Rules) -> Whole:
 
 def _joined(a: Journeys, b: Journeys) -> Journeys:
     parts = {name: np.concatenate([getattr(a, name), getattr(b, name)])
-             for name in ("codes", "ages", "person", "conversions", "nulls", "amounts", "segments")}  # fmt: skip
+             for name in Journeys.__dataclass_fields__ if name != "starts"}  # fmt: skip
     return Journeys(starts=np.concatenate([a.starts, b.starts[1:] + a.starts[-1]]), **parts)
 
 
@@ -261,55 +294,3 @@ def tokens(channels: Sequence[str], change: str) -> tuple[str, ...]:
     if change != "frequency":
         return tuple(channels)
     return tuple(f"{name} ({n}{'+' if n == OFTEN else ''})" for n in range(1, OFTEN + 1) for name in channels)
-
-
-def from_columns(
-    columns: Mapping[str, NDArray], rules: Rules, segments: int, amounts: int
-) -> tuple[Journeys, Whole, Left]:
-    """A bucket's rows as they come from the cluster, in any order: journeys, and the hash p1 of each person.
-
-    Columns as in ``spark.journeys``.
-    """
-    extra = [*(f"g{i}" for i in range(segments)), *(f"v{i}" for i in range(amounts))]
-    order = _in_order(columns, ["p1", "p2", "t", "k", "e", "c", "y", *extra])
-    p1, p2, t, k, e, c, y = (columns[name][order] for name in ("p1", "p2", "t", "k", "e", "c", "y"))
-    repeated = 0
-    if rules.once and len(t):
-        same = np.zeros(len(t), bool)
-        same[1:] = (k[1:] == 0) & np.logical_and.reduce([a[1:] == a[:-1] for a in (t, p1, p2, k, e, c, y)])
-        repeated = int(same.sum())
-        if repeated:
-            order, p1, p2, t, k, c, y = (a[~same] for a in (order, p1, p2, t, k, c, y))
-    new = np.ones(len(t), bool)
-    new[1:] = (p1[1:] != p1[:-1]) | (p2[1:] != p2[:-1])
-    every = Events(np.cumsum(new) - 1, t, c, y != 0, _columns(columns, extra[:segments], order),
-                   _columns(columns, extra[segments:], order))  # fmt: skip
-    touch = k == 0
-    before = np.cumsum(touch)[~touch]
-    made, left = cut(pick(every, touch), pick(every, ~touch), before, repeated, rules)
-    return made, p1[new], left
-
-
-def _columns(columns: Mapping[str, NDArray], names: Sequence[str], order: Whole) -> Whole:
-    """(n, columns) in the given order of rows."""
-    found = np.zeros((len(order), len(names)), np.int64)
-    for i, name in enumerate(names):
-        found[:, i] = columns[name][order]
-    return found
-
-
-def _in_order(columns: Mapping[str, NDArray], keys: Sequence[str]) -> Whole:
-    """The order of rows by ``keys``, whose first is p1. Most rows are told apart by person and time: the others
-    are compared only where these tie."""
-    p1, p2, t = (columns[name] for name in ("p1", "p2", "t"))
-    order = np.lexsort((t, p1))
-    person = p1[order]
-    tied = np.zeros(len(order), bool)
-    equal = person[1:] == person[:-1]
-    if (equal & (p2[order][1:] != p2[order][:-1])).any():
-        return np.asarray(np.lexsort([columns[name] for name in reversed(keys)]))
-    tied[1:] = equal & (t[order][1:] == t[order][:-1])
-    tied[:-1] |= tied[1:]
-    rows = order[tied]
-    order[tied] = rows[np.lexsort([columns[name][rows] for name in reversed(keys)])]
-    return np.asarray(order)

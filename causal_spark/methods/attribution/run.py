@@ -11,25 +11,30 @@ import numpy as np
 
 from causal_spark.errors import ConfigError
 from causal_spark.methods.attribution import checks, lift
+from causal_spark.methods.attribution import touches as touches_credit
 from causal_spark.methods.attribution.compressed import Compressed
 from causal_spark.methods.attribution.journeys import (
     DAY,
     MINUTE,
     WHOLE,
     Journeys,
+    Left,
     Rules,
-    from_columns,
     offsets,
     tokens,
     transformed,
 )
-from causal_spark.methods.attribution.sums import Plan, count_weights, person_weights, plan, power_of_two, summed
-from causal_spark.methods.attribution.vocabulary import Attribution, Paths
+from causal_spark.methods.attribution.ordered import from_columns
+from causal_spark.methods.attribution.paths import plain
+from causal_spark.methods.attribution.sums import Plan, plan, power_of_two, summed
+from causal_spark.methods.attribution.vocabulary import HAZARD, Attribution, Paths
+from causal_spark.methods.attribution.weights import count_weights, person_weights
 from causal_spark.methods.findings import Findings
 from causal_spark.spark import gate
 from causal_spark.spark import journeys as cluster
 from causal_spark.spark.columns import where
 from causal_spark.spark.compress import MAX_ROWS, count
+from causal_spark.spark.packed import modulus
 from causal_spark.spark.panel_sums import sums_by
 from causal_spark.spark.session import Engine
 from causal_spark.spark.tables import Frame, col, require, require_filters, require_numbers, require_times, stage
@@ -44,11 +49,11 @@ def compress(
     engine: Engine,
     method: Attribution,
     frames: Mapping[str, Frame],
-    scratch: Callable[[str], str],
+    scratch: Callable[..., str],
     progress: Progress,
     language: str = "en",
 ) -> Compressed:
-    """Gate, then the journey shuffle, then the sums. ``scratch`` gives a folder for a staged table by name.
+    """Gate, then the journey shuffle, then the sums. ``scratch`` gives a folder for a table by name.
 
     Raises GateError (codes of the findings), ConfigError (columns) or StatisticError (size).
     """
@@ -69,7 +74,7 @@ def compress(
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Sorted 64-bit codes and the number each stands for, as it travels to the cluster."""
+    """Sorted codes and the number each stands for, as it travels to the cluster."""
 
     hashes: Whole
     numbers: Whole
@@ -89,12 +94,59 @@ def codes_of(names: Mapping[int, str], order: Sequence[str], first: int = 0) -> 
     return Codes(np.array([c for c, _ in kept], np.int64), np.array([n for _, n in kept], np.int64))
 
 
-def _from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame], scratch: Callable[[str], str],
+def _short(names: Mapping[int, str], order: Sequence[str], first: int = 0) -> tuple[int, Codes]:
+    """As ``codes_of`` for the remainders by the number that tells all codes apart, and that number."""
+    size = modulus(list(names))
+    return size, codes_of({code % size: name for code, name in names.items()}, order, first)
+
+
+def _from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame], scratch: Callable[..., str],
                  progress: Progress, found: Findings) -> Compressed:  # fmt: skip
+    touches, touched, converted, as_of = _looked_at(method, frames, found)
+    known = _channels(method, touches, found)
+    checks.repeated_events(method, touches, touched[""].n, found)
+    found.refuse()
+    progress("prepare")
+    conversions = frames["conversions"]
+    if method.period is not None:
+        touches, conversions = (cluster.in_periods(f, str(method.time), method.period) for f in (touches, conversions))
+    channels = sorted(known.values())
+    segments, levels = _segments(method, touches, conversions)
+    size, codes = _short(known, channels)
+    coding = cluster.Coding.of(*_span(method, touched, converted), size, levels.sizes, method.event_id is not None,
+                               method.session is not None)  # fmt: skip
+    total = touched[""].n + converted[""].n
+    rules = _rules(method, channels, as_of)
+    wanted = _plan(method, channels, rules, converted, total * (1 + sum(map(len, levels.names))))
+    columns = coding.columns(len(method.amounts))
+    rows = partial(_rows, method, frames.get("identity"), touches, conversions, segments, coding)
+    bucketed = cluster.bucketed(rows(), "p1", total)
+    progress("compress")
+    work = partial(_coded_sums, coding=coding, codes=codes, levels=levels, wanted=wanted)
+    if method.censoring == "weight":
+        lag = cluster.merged(cluster.sweep(bucketed, columns, partial(work, rules=rules, only=True)), MAX_ROWS)
+        rules = replace(rules, lag=_lag_curve(lag.get("lag_last"), rules.window))
+    sums = stage(engine, cluster.sweep(bucketed, columns, partial(work, rules=rules)), scratch("sums"))
+    facts = {"rows": total, "touches": touched[""].n, "as_of": as_of, "source": "events", "lag": list(rules.lag),
+             "first": int(touched[str(method.time)].low or 0)}  # fmt: skip
+    done = _finished(method, sums, channels, rules, wanted, levels.every(segments), facts, found)
+    if method.touch_credit:
+        progress("compress touches")
+        by = touches_credit.shares(method, done)
+        credit = partial(_touch_credit, coding=coding, codes=codes, levels=levels, rules=rules, wanted=wanted, by=by)
+        named = cluster.bucketed(rows(named=True), "p1", total)
+        amounts = ["credit", *(f"credit_{name}" for name in method.outcomes[1:])]
+        table = cluster.credited(named, columns, credit, done.tokens, list(by.rules), amounts)
+        stage(engine, table, scratch("touch_credit", kept=True))
+    return done
+
+
+def _looked_at(method: Attribution, frames: Mapping[str, Frame],
+               found: Findings) -> tuple[Frame, Ranges, Ranges, int]:  # fmt: skip
+    """The touches, the ranges of both tables, and the end of the data, after the gate has looked at them."""
     for key in ("person", "time", "channel"):
         if getattr(method, key) is None:
             raise ConfigError("missing_key", where="method", key=key)
-    assert method.person and method.time and method.channel
     require_filters(frames["touches"], method.where, "touches")
     touches = where(frames["touches"], method.where)
     touched = checks.check_touches(method, touches, found)
@@ -102,35 +154,15 @@ def _from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame
     found.refuse()
     as_of = _as_of(method, touched, converted)
     for table, ranges in (("touches", touched), ("conversions", converted)):
-        checks.times(found, table, method.time, ranges, as_of)
-    named = cluster.token(method.channel, method.by)
-    channels = _channels(method, touches, found)
-    checks.repeated_events(method, touches, touched[""].n, found)
-    found.refuse()
-    progress("prepare")
-    conversions = frames["conversions"]
-    if method.period is not None:
-        touches, conversions = (cluster.in_periods(f, method.time, method.period) for f in (touches, conversions))
-    segments, levels = _segments(method, touches, conversions)
-    coded = codes_of(cluster.labels(touches, named, MAX_ROWS), channels)
-    rows = _rows(method, frames.get("identity"), touches, conversions, segments)
-    total = touched[""].n + converted[""].n
-    rules = _rules(method, channels, as_of)
-    wanted = _plan(method, channels, rules, converted)
-    work = partial(_event_sums, codes=coded, levels=levels, rules=rules, wanted=wanted)
-    columns = [name for name in rows.columns if name != "b"]
-    bucketed = cluster.bucketed(rows, "p1", total)
-    progress("compress")
-    if method.censoring == "weight":
-        lag = cluster.merged(cluster.sweep(bucketed, columns, partial(work, only=True)), MAX_ROWS)
-        rules = replace(rules, lag=_lag_curve(lag.get("lag_last"), rules.window))
-        work = partial(_event_sums, codes=coded, levels=levels, rules=rules, wanted=wanted)
-    sums = stage(engine, cluster.sweep(bucketed, columns, work), scratch("sums"))
-    titles = ["period" if column == cluster.PERIOD else column for column in segments]
-    names = [f"{title}={level}" for title, known in zip(titles, levels.names, strict=True) for level in known]
-    facts = {"rows": total, "touches": touched[""].n, "as_of": as_of, "source": "events", "lag": list(rules.lag),
-             "first": int(touched[method.time].low or 0)}  # fmt: skip
-    return _finished(method, sums, channels, rules, wanted, names, facts, found)
+        checks.times(found, table, str(method.time), ranges, as_of)
+    return touches, touched, converted, as_of
+
+
+def _span(method: Attribution, touched: Ranges, converted: Ranges) -> tuple[int, int]:
+    """The first and the last moment of all events in microseconds."""
+    ranges = [table[str(method.time)] for table in (touched, converted)]
+    low = min(int(each.low) for each in ranges if each.low is not None)
+    return low, max(int(each.high) for each in ranges if each.high is not None)
 
 
 def _as_of(method: Attribution, touched: Ranges, converted: Ranges) -> int:
@@ -141,52 +173,58 @@ def _as_of(method: Attribution, touched: Ranges, converted: Ranges) -> int:
     return int(latest) + 1 if given is None else given
 
 
-def _channels(method: Attribution, touches: Frame, found: Findings) -> list[str]:
-    """The names that get credit, sorted, without those that are excluded."""
+def _channels(method: Attribution, touches: Frame, found: Findings) -> dict[int, str]:
+    """The names that get credit by their code, without those that are excluded."""
     assert method.channel
     counts = {str(key[0]): int(n) for key, (n,) in count(touches, [method.channel]).cells.items()}
     checks.channels(method, counts, "touches", found)
     found.refuse()
     kept = touches if not method.exclude else touches.where(~col(method.channel).cast("string").isin(*method.exclude))
     known = cluster.labels(kept, cluster.token(method.channel, method.by), MAX_ROWS)
-    names = sorted(known.values())
-    if not names:
+    if not known:
         found.empty("touches", 0)
     if method.by:
-        checks.channels(replace(method, channels=()), dict.fromkeys(names, 1), "touches", found)
+        checks.channels(replace(method, channels=()), dict.fromkeys(known.values(), 1), "touches", found)
         found.refuse()
-    return names
+    return known
 
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """The levels of each segment column: their names, and their codes as numbers from 1 on."""
+    """The levels of each segment column: their names, their codes as numbers from 1 on, how many the codes may be."""
 
     names: tuple[tuple[str, ...], ...]
     codes: tuple[Codes, ...]
+    sizes: tuple[int, ...] = ()
+
+    def every(self, columns: Sequence[str]) -> list[str]:
+        """The names of all segments in the order of their numbers."""
+        titles = ["period" if column == cluster.PERIOD else column for column in columns]
+        return [f"{title}={name}" for title, names in zip(titles, self.names, strict=True) for name in names]
 
 
 def _segments(method: Attribution, touches: Frame, conversions: Frame) -> tuple[tuple[str, ...], Levels]:
     """The columns of the segments, the period last, and their levels."""
     names: list[tuple[str, ...]] = []
-    coded: list[Codes] = []
+    coded: list[tuple[int, Codes]] = []
     first = 1
-    sources = {name: touches.fillna("", [name]) for name in method.segments}
+    sources = dict.fromkeys(method.segments, touches)
     if method.period is not None:
         period = col(cluster.PERIOD)
         sources[cluster.PERIOD] = touches.select(period).unionByName(conversions.select(period))
     for column, frame in sources.items():
-        known = cluster.labels(frame, col(column).cast("string"), MAX_ROWS)
+        known = cluster.labels(frame, cluster.level(column), MAX_ROWS)
         order = sorted(known.values())
-        coded.append(codes_of(known, order, first))
+        coded.append(_short(known, order, first))
         names.append(tuple(name or "(missing)" for name in order))
         first += len(order)
-    return tuple(sources), Levels(tuple(names), tuple(coded))
+    found = Levels(tuple(names), tuple(codes for _, codes in coded), tuple(size for size, _ in coded))
+    return tuple(sources), found
 
 
-def _rows(method: Attribution, identity: Frame | None, touches: Frame, conversions: Frame, segments: Sequence[str]
-          ) -> Frame:  # fmt: skip
-    """Touches and conversions as rows of numbers."""
+def _rows(method: Attribution, identity: Frame | None, touches: Frame, conversions: Frame, segments: tuple[str, ...],
+          coding: cluster.Coding, named: bool = False) -> Frame:  # fmt: skip
+    """Touches and conversions as rows of numbers; ``named``: with the key of the person."""
     assert method.person and method.time and method.channel
     names = method.identity
     if identity is not None:
@@ -198,9 +236,10 @@ def _rows(method: Attribution, identity: Frame | None, touches: Frame, conversio
     view = col(method.type).cast("string") == method.view if method.type else None
     kept = touches if not method.exclude else touches.where(~col(method.channel).cast("string").isin(*method.exclude))
     person = col("(person)")
-    touched = cluster.touch_rows(who(kept), person, method.time, cluster.token(method.channel, method.by),
-                                 method.event_id, view, segments, len(method.amounts))  # fmt: skip
-    converted = cluster.conversion_rows(who(conversions), person, method.time, segments, method.amounts)
+    names_of = cluster.TouchColumns(method.time, cluster.token(method.channel, method.by), view, method.event_id,
+                                    method.session, segments)  # fmt: skip
+    touched = cluster.touch_rows(who(kept), person, names_of, coding, len(method.amounts), named)
+    converted = cluster.conversion_rows(who(conversions), person, method.time, segments, coding, method.amounts, named)
     return touched.unionByName(converted)
 
 
@@ -210,7 +249,8 @@ def _rules(method: Attribution, channels: Sequence[str], as_of: int) -> Rules:
         window=window,
         view_window=window if method.view_days is None else round(method.view_days * DAY),
         max_touches=method.max_touches,
-        session=None if method.session_minutes is None else round(method.session_minutes * MINUTE),
+        gap=None if method.session_minutes is None else round(method.session_minutes * MINUTE),
+        session=method.session_touch if method.session else None,
         once=method.event_id is not None,
         reuse=method.reuse_touches,
         as_of=as_of,
@@ -222,28 +262,47 @@ def _rules(method: Attribution, channels: Sequence[str], as_of: int) -> Rules:
     )
 
 
-def _plan(method: Attribution, channels: Sequence[str], rules: Rules, converted: Ranges) -> Plan:
+def _plan(method: Attribution, channels: Sequence[str], rules: Rules, converted: Ranges, events: int) -> Plan:
     totals = [(converted[name].high or 0.0) * converted[name].n for name in method.amounts]
     direct = channels.index(method.direct) if method.direct in channels else -1
-    return plan(method, direct, len(tokens(channels, rules.change)), converted[""].n, totals)
+    return plan(method, direct, len(tokens(channels, rules.change)), converted[""].n, totals, events, rules.as_of)
+
+
+def _coded_sums(columns: cluster.Columns, coding: cluster.Coding, codes: Codes, levels: Levels, rules: Rules,
+                wanted: Plan, only: bool = False) -> Iterator[Cells]:  # fmt: skip
+    """As ``_event_sums``, of rows as they come from the cluster."""
+    yield from _event_sums(coding.read(columns), codes, levels, rules, wanted, only)
 
 
 def _event_sums(columns: cluster.Columns, codes: Codes, levels: Levels, rules: Rules, wanted: Plan,
                 only: bool = False) -> Iterator[Cells]:  # fmt: skip
     """What a bucket of events leaves; ``only``: nothing but the lags."""
+    made, persons, left = _journeys(columns, codes, levels, rules, wanted)
+    if only:
+        wanted = wanted.bare()
+    weights = person_weights(columns["p1"][persons], made.person, wanted.replicates)
+    yield from summed(made, weights, wanted)
+    counts = np.array([[left.censored] + [0] * wanted.outcomes, [left.repeated] + [0] * wanted.outcomes], np.int64)
+    yield Cells("left", np.zeros(2, np.int64), np.arange(2), counts, np.zeros((2, 0), np.int64))
+
+
+def _journeys(columns: cluster.Columns, codes: Codes, levels: Levels, rules: Rules,
+              wanted: Plan) -> tuple[Journeys, Whole, Left]:  # fmt: skip
+    """The journeys of a bucket, a row of each person, what was left out."""
     held = dict(columns)
     held["c"] = np.where(held["k"] == 0, codes.of(held["c"]), -1)
     for i, coded in enumerate(levels.codes):
         held[f"g{i}"] = coded.of(held[f"g{i}"])
     for i, scale in enumerate(wanted.amount_scales):
         held[f"v{i}"] = np.rint(held[f"v{i}"] * scale).astype(np.int64)
-    made, hashes, left = from_columns(held, rules, len(levels.codes), len(wanted.amount_scales))
-    if only:
-        wanted = replace(wanted, rules=(), orders=(), ordered=False, sets=False, replicates=0, paths=False)
-    weights = person_weights(hashes, made.person, wanted.replicates)
-    yield from summed(made, weights, wanted)
-    counts = np.array([[left.censored] + [0] * wanted.outcomes, [left.repeated] + [0] * wanted.outcomes], np.int64)
-    yield Cells("left", np.zeros(2, np.int64), np.arange(2), counts, np.zeros((2, 0), np.int64))
+    return from_columns(held, rules, len(levels.codes), len(wanted.amount_scales))
+
+
+def _touch_credit(columns: cluster.Columns, coding: cluster.Coding, codes: Codes, levels: Levels, rules: Rules,
+                  wanted: Plan, by: touches_credit.Shares) -> cluster.Credited:  # fmt: skip
+    """The credit of a bucket's touches."""
+    made, persons, _ = _journeys(coding.read(columns), codes, levels, rules, wanted)
+    return touches_credit.credited(made, persons, wanted, by)
 
 
 def _lag_curve(lag: Cells | None, window: int) -> tuple[float, ...]:
@@ -259,7 +318,7 @@ def _lag_curve(lag: Cells | None, window: int) -> tuple[float, ...]:
 def _finished(method: Attribution, sums: Frame, channels: Sequence[str], rules: Rules, wanted: Plan,
               segments: Sequence[str], facts: dict[str, Any], found: Findings) -> Compressed:  # fmt: skip
     cells = cluster.merged(sums, MAX_ROWS)
-    paths, different = cluster.top_paths(sums, method.top_paths) if method.top_paths else ([], 0)
+    paths, different = cluster.top_paths(sums, 1 + wanted.outcomes, method.top_paths) if method.top_paths else ([], 0)
     left = cells.pop("left", None)
     if left is not None:
         facts |= {"censored": int(left.base[0, 0]), "repeated": int(left.base[1, 0])}
@@ -273,11 +332,11 @@ def _finished(method: Attribution, sums: Frame, channels: Sequence[str], rules: 
         replicates=wanted.replicates,
         facts={**facts, "paths": different},
         checks=tuple(found.found),
-        paths=tuple((path, tuple(numbers)) for path, numbers in paths),
+        paths=tuple((plain(path), tuple(numbers)) for path, numbers in paths),
     )
 
 
-def _from_paths(engine: Engine, method: Attribution, frames: Mapping[str, Frame], scratch: Callable[[str], str],
+def _from_paths(engine: Engine, method: Attribution, frames: Mapping[str, Frame], scratch: Callable[..., str],
                 progress: Progress, found: Findings) -> Compressed:  # fmt: skip
     if method.paths is None:
         raise ConfigError("missing_key", where="method", key="paths")
@@ -318,10 +377,11 @@ def _steps(frame: Frame, names: Paths) -> Frame:
 
 def _needs_events(method: Attribution) -> None:
     """What a table of ready paths cannot give."""
-    for model in ("time_decay", "markov_auto"):
+    for model in ("time_decay", "markov_auto", HAZARD):
         if model in method.models:
             raise ConfigError("attribution_needs_events", what=model)
-    for key in ("segments", "period", "by", "values", "event_id", "type", "session_minutes"):
+    events = ("segments", "period", "by", "values", "event_id", "type", "session", "session_minutes", "touch_credit")
+    for key in events:
         if getattr(method, key):
             raise ConfigError("attribution_needs_events", what=key)
 
@@ -339,7 +399,7 @@ def _path_sums(columns: cluster.Columns, channels: tuple[str, ...], names: Paths
     value = columns["v0"][order].astype(np.int64)[:, None][:, : len(wanted.amount_scales)]
     row = np.arange(len(won))
     made = Journeys(offsets(sizes), codes, np.zeros(len(codes), np.int64), row, won, lost * WHOLE, value,
-                    np.zeros((len(won), 0), np.int64))  # fmt: skip
+                    np.zeros((len(won), 0), np.int64), np.zeros(len(won), np.int64))  # fmt: skip
     kept = transformed(made, rules)
     if len(kept.person) == 0:
         return

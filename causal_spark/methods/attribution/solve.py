@@ -63,10 +63,7 @@ def solve(method: Attribution, compressed: Compressed, language: str = "en") -> 
 def _estimates(method: Attribution, compressed: Compressed, segment: Segment, name: str, model: str, credit: Credit,
                language: str) -> Iterator[Estimate]:  # fmt: skip
     """One row for each outcome and channel, and what no channel has."""
-    notes = [*credit.notes, *(("note_participation",) if model == "participation" else ())]
-    if not compressed.replicates and credit.std_error is None:
-        notes.append("note_no_replicates")
-    note = " ".join(say(key, language) for key in dict.fromkeys(notes))
+    note = _note(compressed, model, credit, language)
     errors = credit.std_error if credit.std_error is not None else spread(credit.replicates)
     n = float(segment.attributed[0])
     for k, outcome in enumerate(compressed.outcomes):
@@ -76,6 +73,21 @@ def _estimates(method: Attribution, compressed: Compressed, segment: Segment, na
         rest = spread(segment.unattributed_replicates)
         yield _row(method, model, outcome, name, UNATTRIBUTED, float(segment.unattributed[k]),
                    math.nan if rest is None else float(rest[k]), n, note)  # fmt: skip
+
+
+def _note(compressed: Compressed, model: str, credit: Credit, language: str) -> str:
+    """What must be known of a model's rows."""
+    notes = [*credit.notes, *(("note_participation",) if model == "participation" else ())]
+    if not compressed.replicates and credit.std_error is None:
+        notes.append("note_no_replicates")
+    if compressed.replicates and compressed.facts.get("source") == "paths":
+        notes.append("note_paths")
+    told = [say(key, language) for key in dict.fromkeys(notes)]
+    made = len(credit.replicates)
+    if 1 < made < compressed.replicates:
+        told.append(say("note_fewer_replicates", language, count=made, asked=compressed.replicates,
+                        share=f"{1 / math.sqrt(2 * (made - 1)):.0%}"))  # fmt: skip
+    return " ".join(told)
 
 
 def spread(replicates: Array) -> Array | None:

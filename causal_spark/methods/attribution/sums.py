@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special
+from scipy import sparse
 
 from causal_spark.errors import StatisticError
-from causal_spark.methods.attribution.journeys import DAY, OFTEN, WHOLE, Journeys
-from causal_spark.methods.attribution.vocabulary import MAX_ORDER, MAX_SET, RULES, SETS, Attribution
+from causal_spark.methods.attribution import exposures, paths
+from causal_spark.methods.attribution.journeys import DAY, OFTEN, WHOLE, Journeys, offsets
+from causal_spark.methods.attribution.vocabulary import HAZARD, MAX_ORDER, MAX_SET, PRESENCE, SETS, Attribution
+from causal_spark.methods.attribution.weights import Weights
 from causal_spark.solve import positions
 from causal_spark.statistics.cells import Cells
 
@@ -24,14 +26,14 @@ HALF_BITS = 26
 HALF = 1 << HALF_BITS
 # Keys up to here are counted in a table as large as the greatest of them.
 DENSE = 1 << 20
-# Statistics without replicates: descriptions, and chains of too many states to solve again and again.
-UNREPLICATED = ("length", "lag", "half", "markov_3", "markov_4")
+# Statistics without replicates: descriptions.
+UNREPLICATED = ("length", "lag", "half")
+# Chains of a higher order than this have so many cells that their replicates are fewer: so many numbers in all, and
+# none if not at least ten replicates fit.
+REPLICATED_ORDER = 2
+NUMBERS, LEAST = 6_000_000, 10
 # Lengths and days from these on are one class.
 LONGEST_PATH, LONGEST_LAG = 50, 366
-SHOWN_PATH = 50
-# Poisson(1) of a 16-bit uniform number.
-_TABLE = np.searchsorted(np.cumsum([np.exp(-1.0) / float(special.factorial(k)) for k in range(9)]),
-                         (np.arange(65_536) + 0.5) / 65_536).astype(float)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ class Plan:
     auto: int
     ordered: bool
     sets: bool
+    hazard: bool
     direct: int
     half_life: float
+    decay_step: float | None
     positions: tuple[float, ...]
     tokens: int
     channels: int
@@ -52,33 +56,48 @@ class Plan:
     conversion_scale: float
     amount_scales: tuple[float, ...]
     paths: bool
+    cells: int
+    window: int
+    as_of: int
 
     @property
     def outcomes(self) -> int:
         return 1 + len(self.amount_scales)
 
-    def divisors(self, stat: str) -> NDArray[np.float64]:
-        """What the sums of a statistic are divided by: conversions, nulls, amounts."""
-        share = self.conversion_scale if stat.startswith(("rule:", "stage")) else 1.0
-        return np.array([share, WHOLE, *self.amount_scales])
+    def bare(self) -> Plan:
+        """Without models: totals, lengths and lags alone."""
+        return replace(self, rules=(), orders=(), ordered=False, sets=False, hazard=False, replicates=0, paths=False)
+
+    def drawn(self, stat: str) -> int:
+        """Replicates of a statistic: of a long chain only as many as its cells leave room for."""
+        if stat.startswith(UNREPLICATED):
+            return 0
+        if not stat.startswith("markov_") or int(stat[-1]) <= REPLICATED_ORDER:
+            return self.replicates
+        cells = min((self.tokens + 1) ** int(stat[-1]) * (self.tokens + 2), self.cells)
+        most = NUMBERS // (cells * (1 + self.outcomes))
+        return min(self.replicates, most) if most >= LEAST else 0
 
 
-def plan(method: Attribution, direct: int, tokens: int, conversions: float, totals: Sequence[float]) -> Plan:
-    """``conversions`` and ``totals``: bounds of what all conversions and the absolute amounts sum to.
+def plan(method: Attribution, direct: int, tokens: int, conversions: float, totals: Sequence[float],
+         events: int = 1 << 40, as_of: int = 0) -> Plan:  # fmt: skip
+    """``conversions`` and ``totals``: bounds of what all conversions and the absolute amounts sum to; ``events``: of
+    the rows, over all segments; ``as_of``: the end of the data.
 
     Raises StatisticError if a model of channel sets gets more tokens than an integer has bits.
     """
-    sets = any(model in SETS for model in method.models)
-    if sets and tokens > MAX_SET:
+    if tokens > MAX_SET and any(model in SETS for model in method.models):
         raise StatisticError("too_many_players", players=tokens, limit=MAX_SET)
     return Plan(
-        rules=tuple(model for model in method.models if model in RULES),
+        rules=method.rules,
         orders=method.orders,
         auto=method.max_order if "markov_auto" in method.models else 0,
         ordered="shapley_ordered" in method.models,
-        sets=sets,
+        sets=any(model in PRESENCE for model in method.models),
+        hazard=HAZARD in method.models,
         direct=direct,
         half_life=method.half_life_days * DAY,
+        decay_step=None if method.decay_step_days is None else method.decay_step_days * DAY,
         positions=method.positions,
         tokens=tokens,
         channels=tokens // OFTEN if method.change == "frequency" else tokens,
@@ -86,6 +105,9 @@ def plan(method: Attribution, direct: int, tokens: int, conversions: float, tota
         conversion_scale=power_of_two(max(conversions, 1.0)),
         amount_scales=tuple(power_of_two(total) for total in totals),
         paths=method.top_paths > 0,
+        cells=max(2 * events, 1),
+        window=round(method.window_days * DAY),
+        as_of=as_of,
     )
 
 
@@ -94,67 +116,24 @@ def power_of_two(bound: float) -> float:
     return float(2.0 ** min(FINEST, BITS - int(np.ceil(np.log2(max(bound, 1e-9))))))
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """Bootstrap weights of each journey's row: of its conversions and of its nulls, shape (persons, B).
-
-    ``held_out`` (J,): the half of the journeys, by person, on which a chain of the other half is tried.
-    """
-
-    row: Whole
-    won: NDArray[np.float64]
-    lost: NDArray[np.float64]
-    held_out: NDArray[np.bool_]
-
-
-def person_weights(hashes: Whole, row: Whole, replicates: int) -> Weights:
-    """Poisson(1) weights by a hash of the person and the replicate: the same wherever the person's rows are."""
-    made = poisson(hashes, replicates)
-    return Weights(row, made, made, (_words(hashes, 1)[:, 0] >> np.uint64(63) == 1)[row])
-
-
-def poisson(hashes: Whole, replicates: int) -> NDArray[np.float64]:
-    """(n, replicates) independent Poisson(1) numbers, four from each 64-bit hash (splitmix64, Steele et al. 2014)."""
-    words = _words(hashes, -(-replicates // 4))
-    pieces = np.ascontiguousarray(words, "<u8").view("<u2").reshape(len(hashes), -1)[:, :replicates]
-    return np.asarray(_TABLE[pieces])
-
-
-def count_weights(hashes: Whole, won: Whole, lost: NDArray[np.float64], row: Whole, replicates: int) -> Weights:
-    """Weights of counted paths: Poisson(count), by a normal approximation (Cornish & Fisher 1938) above one."""
-    words = (_words(hashes, 2 * replicates) >> np.uint64(11)).astype(float)
-    z = special.ndtri((words + 0.5) / 2.0**53)
-    won_weights, lost_weights = _counts(z[:, :replicates], won.astype(float)), _counts(z[:, replicates:], lost)
-    return Weights(row, won_weights, lost_weights, np.zeros(len(row), bool))
-
-
-def _counts(z: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
-    mean = n[:, None]
-    drawn = np.rint(mean + np.sqrt(mean) * z + (z**2 - 1) / 6)
-    exact = np.searchsorted(np.cumsum([np.exp(-1.0) / float(special.factorial(k)) for k in range(12)]),
-                            special.ndtr(z).ravel()).reshape(z.shape)  # fmt: skip
-    return np.asarray(np.where(mean == 0, 0.0, np.where(mean == 1, exact, np.maximum(drawn, 0.0))))
-
-
-def _words(hashes: Whole, many: int) -> NDArray[np.uint64]:
-    """(n, many) hashes: splitmix64 of the hash plus a step for each word."""
-    with np.errstate(over="ignore"):
-        step = (np.arange(many, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        x = hashes.astype(np.uint64)[:, None] + step[None, :]
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(x ^ (x >> np.uint64(31)))
-
-
 def summed(journeys: Journeys, weights: Weights, wanted: Plan) -> Iterator[Cells]:
     """Every statistic of a bucket, over all journeys and within each segment column."""
     groups = [np.zeros(len(journeys.person), np.int64), *journeys.segments.T]
     for name, key, journey, amounts in _entries(journeys, weights.held_out, wanted):
-        for group in groups:
+        if wanted.drawn(name):
+            key, journey, amounts = _by_person(key, journey, amounts, weights)
+        yield _part(name, groups[0], key, journey, amounts, journeys, weights, wanted)
+        for group in groups[1:]:
             inside = group[journey] >= 0
             yield _part(name, group, key[inside], journey[inside], amounts[inside], journeys, weights, wanted)
     if wanted.paths:
-        yield _paths(journeys)
+        yield paths.counted(journeys, wanted.tokens)
+
+
+def _by_person(key: Whole, journey: Whole, amounts: Whole, weights: Weights) -> tuple[Whole, Whole, Whole]:
+    """The entries in the order of their persons; they come in a few runs that are in it."""
+    order = np.argsort(weights.row[journey], kind="stable")
+    return key[order], journey[order], amounts[order]
 
 
 Entry = tuple[str, Whole, Whole, Whole]
@@ -180,6 +159,9 @@ def _entries(journeys: Journeys, held_out: NDArray[np.bool_], wanted: Plan) -> I
             yield f"half_{order}", key[half], index[journey[half]], amounts[half]
     if wanted.sets:
         yield "sets", _sets(some), index, whole[index]
+    if wanted.hazard:
+        key, journey, amounts = exposures.intervals(some, wanted.window, wanted.as_of)
+        yield "hazard", key, index[journey], amounts
 
 
 def _lags(some: Journeys, index: Whole) -> Iterator[Entry]:
@@ -196,10 +178,10 @@ def _lags(some: Journeys, index: Whole) -> Iterator[Entry]:
 def _credits(won: Journeys, wanted: Plan) -> Iterator[Entry]:
     """The touches' credit under each rule, and of shapley_ordered by (rank of the channel in the journey, channel)."""
     journey = positions.places(won.starts)[0]
-    totals = np.column_stack([np.rint(won.conversions * wanted.conversion_scale).astype(np.int64), won.amounts])
-    for rule in (*wanted.rules, *(("shapley",) if "shapley" not in wanted.rules else ())):
+    totals = whole_totals(won, wanted)
+    for rule in dict.fromkeys((*wanted.rules, *(("shapley",) if wanted.ordered else ()))):
         share = rule_weights(rule, won, wanted)
-        parts = _parts(share, won, totals, exact=rule != "participation")
+        parts = parts_of(rule, share, won, totals)
         some = parts.any(axis=1)
         if rule in wanted.rules:
             yield f"rule:{rule}", won.codes[some], journey[some], _with_nulls(parts[some])
@@ -208,8 +190,17 @@ def _credits(won: Journeys, wanted: Plan) -> Iterator[Entry]:
             yield "stage", rank * wanted.tokens + won.codes[new], journey[new], _with_nulls(parts[new])
 
 
-def _parts(share: NDArray[np.float64], won: Journeys, totals: Whole, exact: bool) -> Whole:
-    if exact:
+def whole_totals(won: Journeys, wanted: Plan) -> Whole:
+    """Conversions and amounts of each journey in the fixed point of credits."""
+    return np.column_stack([np.rint(won.conversions * wanted.conversion_scale).astype(np.int64), won.amounts])
+
+
+def parts_of(rule: str, share: NDArray[np.float64], won: Journeys, totals: Whole) -> Whole:
+    """What each touch gets of its journey's ``totals``; but for participation the parts sum to them.
+
+    Shape (touches, outcomes).
+    """
+    if rule != "participation":
         columns = [positions.whole_parts(share, won.starts, totals[:, i]) for i in range(totals.shape[1])]
     else:
         journey = positions.places(won.starts)[0]
@@ -231,7 +222,7 @@ def rule_weights(rule: str, won: Journeys, wanted: Plan) -> NDArray[np.float64]:
     if rule == "custom":
         return positions.custom(won.starts, np.array(wanted.positions))
     if rule == "time_decay":
-        return positions.decay(won.starts, won.ages, wanted.half_life)
+        return positions.decay(won.starts, won.ages, wanted.half_life, wanted.decay_step)
     if rule == "participation":
         return positions.participation(won.starts, won.codes)
     if rule == "shapley":
@@ -270,24 +261,26 @@ def steps(some: Journeys, order: int, tokens: int) -> tuple[Whole, Whole, Whole]
 
 def _sets(some: Journeys) -> Whole:
     """The channels of each journey as the bits of one integer."""
-    found = np.zeros(len(some.person), np.int64)
-    journey = positions.places(some.starts)[0]
-    np.bitwise_or.at(found, journey, np.left_shift(np.int64(1), some.codes))
-    return found
+    if not len(some.person):
+        return np.zeros(0, np.int64)
+    return np.asarray(np.bitwise_or.reduceat(np.left_shift(np.int64(1), some.codes), some.starts[:-1]), np.int64)
 
 
-def _part(name: str, group: Whole, key: Whole, journey: Whole, amounts: Whole, journeys: Journeys,
-          weights: Weights, wanted: Plan) -> Cells:  # fmt: skip
-    """Sums over equal (segment, key), of the data and of every replicate."""
+def _part(name: str, group: Whole, key: Whole, journey: Whole, amounts: Whole, journeys: Journeys, weights: Weights,
+          wanted: Plan) -> Cells:  # fmt: skip
+    """Entries, in the order of their persons, summed by (segment, key), the data and each bootstrap replicate."""
     segments, keys, row = _rows(group[journey], key)
-    outcomes = amounts.shape[1]
+    outcomes, drawn = amounts.shape[1], wanted.drawn(name)
     base = np.column_stack([_added(row, amounts[:, o], len(keys)) for o in range(outcomes)])
-    made = np.zeros((len(keys), outcomes, wanted.replicates), np.int64)
-    if wanted.replicates and not name.startswith(UNREPLICATED):
-        for o, unit in enumerate(_units(name, journeys, amounts, journey).T):
-            drawn = weights.lost if o == 1 else weights.won
-            made[:, o] = _replicated(unit, row, weights.row[journey], len(keys), drawn)
-    return Cells(name, segments, keys, base, made.reshape(len(keys), outcomes * wanted.replicates))
+    made = np.zeros((len(keys), outcomes, drawn), np.int64)
+    person = weights.row[journey]
+    for o in range(outcomes if drawn else 0):
+        unit = _unit(name, journeys, amounts[:, o], journey, o)
+        some = unit != 0
+        if some.any():
+            chosen = (weights.lost if o == 1 else weights.won)[:, :drawn]
+            made[:, o] = _replicated(unit[some], row[some], person[some], len(keys), chosen)
+    return Cells(name, segments, keys, base, made.reshape(len(keys), outcomes * drawn))
 
 
 def _rows(segment: Whole, key: Whole) -> tuple[Whole, Whole, Whole]:
@@ -310,50 +303,24 @@ def _rows(segment: Whole, key: Whole) -> tuple[Whole, Whole, Whole]:
 
 def _added(row: Whole, amount: Whole, rows: int) -> Whole:
     """Σ amount by row, exactly: doubles hold the sums of the upper and of the lower half of the bits."""
-    if not amount.any():
-        return np.zeros(rows, np.int64)
+    upper = amount >> HALF_BITS
     low = np.bincount(row, amount & (HALF - 1), rows).astype(np.int64)
-    return np.asarray(np.bincount(row, amount >> HALF_BITS, rows).astype(np.int64) * HALF + low, np.int64)
+    return low if not upper.any() else np.bincount(row, upper, rows).astype(np.int64) * HALF + low
 
 
-def _units(name: str, journeys: Journeys, amounts: Whole, journey: Whole) -> NDArray[np.float64]:
+def _unit(name: str, journeys: Journeys, amount: Whole, journey: Whole, outcome: int) -> NDArray[np.float64]:
     """What one conversion, or one null, of the entry's journey adds to a replicate: amounts and credit coarser."""
-    won = np.maximum(journeys.conversions[journey], 1).astype(float)
-    lost = np.maximum(journeys.nulls[journey] / WHOLE, 1.0)
-    coarse = 2.0**COARSE
-    share = coarse if name.startswith(("rule:", "stage")) else 1.0
-    columns = [amounts[:, 0] / (won * share), amounts[:, 1] / lost]
-    columns += [amounts[:, o] / (won * coarse) for o in range(2, amounts.shape[1])]
-    return np.rint(np.column_stack(columns))
+    if outcome == 1:
+        return np.rint(amount / np.maximum(journeys.nulls[journey] / WHOLE, 1.0))
+    coarse = 2.0**COARSE if outcome > 1 or name.startswith(("rule:", "stage")) else 1.0
+    return np.rint(amount / (np.maximum(journeys.conversions[journey], 1).astype(float) * coarse))
 
 
 def _replicated(unit: NDArray[np.float64], row: Whole, person: Whole, rows: int, drawn: NDArray[np.float64]) -> Whole:
-    """Σ unit · weight by row for every replicate; the numbers are whole and small enough to be exact."""
-    some = unit != 0
-    matrix = sparse.csr_array((unit[some], (row[some], person[some])), shape=(rows, len(drawn)))
-    return np.asarray(np.rint(matrix @ drawn), np.int64)
+    """Σ unit · weight by row for every replicate; the numbers are whole and small enough to be exact.
 
-
-def _paths(journeys: Journeys) -> Cells:
-    """Equal paths counted, as texts of their codes; what follows the 50th touch is cut."""
-    some = journeys.chosen(journeys.sizes > 0)
-    _, first, inverse = np.unique(_path_hash(some), return_index=True, return_inverse=True)
-    whole = np.column_stack([some.conversions, some.nulls, some.amounts])
-    base = np.zeros((len(first), whole.shape[1]), np.int64)
-    np.add.at(base, np.asarray(inverse, np.int64), whole)
-    texts = []
-    for begin, size in zip(some.starts[first], some.sizes[first], strict=True):
-        shown = some.codes[begin : begin + min(size, SHOWN_PATH)].tolist()
-        texts.append(" ".join(map(str, shown)) + (" +" if size > SHOWN_PATH else ""))
-    zeros = np.zeros(len(first), np.int64)
-    return Cells("path", zeros, zeros, base, np.zeros((len(first), 0), np.int64), texts)
-
-
-def _path_hash(some: Journeys) -> NDArray[np.uint64]:
-    """A hash of each journey's channels in their order."""
-    place = positions.places(some.starts)[1]
-    with np.errstate(over="ignore"):
-        mixed = _words(some.codes + (place << 32), 1)[:, 0]
-    if not len(mixed):
-        return np.zeros(0, np.uint64)
-    return np.asarray(np.add.reduceat(mixed, some.starts[:-1]), np.uint64)
+    ``person`` is in order: each person's weights are read once, and the sums of all rows stay in the cache.
+    """
+    starts = offsets(np.bincount(person, minlength=len(drawn)))
+    matrix = sparse.csc_array((unit, row, starts), shape=(rows, len(drawn)))
+    return np.asarray(np.rint(matrix @ np.ascontiguousarray(drawn)), np.int64)

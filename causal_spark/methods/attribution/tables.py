@@ -11,7 +11,9 @@ import pandas as pd
 
 from causal_spark.methods.attribution.compressed import Compressed, Lift
 from causal_spark.methods.attribution.credits import WHOLE, Credit, Segment
-from causal_spark.methods.attribution.vocabulary import CONVERSIONS, Attribution
+from causal_spark.methods.attribution.exposures import SECOND
+from causal_spark.methods.attribution.journeys import DAY
+from causal_spark.methods.attribution.vocabulary import CONVERSIONS, HAZARD, Attribution
 from causal_spark.results import Estimate
 from causal_spark.solve.intervals import critical
 
@@ -32,6 +34,7 @@ def diagnostics(method: Attribution, compressed: Compressed, whole: Segment,
         "lags": _lags(whole),
         "top_paths": _paths(compressed),
         "orders": _orders(method, whole),
+        "hazards": _hazards(method, compressed, solved),
     }
     return {name: pd.DataFrame(rows) for name, rows in made.items()}
 
@@ -122,6 +125,21 @@ def _orders(method: Attribution, whole: Segment) -> Rows:
     best = whole.order()
     return [{"order": order, "log_likelihood": score, "chosen": order == best}
             for order, score in whole.likelihoods().items()]  # fmt: skip
+
+
+def _hazards(method: Attribution, compressed: Compressed, solved: Mapping[str, Credit]) -> Rows:
+    """Additive hazard: conversions for each day after a channel was met, with the interval of the replicates."""
+    credit = solved.get(HAZARD)
+    if credit is None:
+        return []
+    per_day = DAY / SECOND / WHOLE
+    rates, made = (np.asarray(credit.extra[name], float) * per_day for name in ("rates", "rate_replicates"))
+    errors = np.std(made, axis=0, ddof=1) if len(made) > 1 else np.full(len(rates), math.nan)
+    half = critical(method.alpha) * errors
+    return [{"channel": name, "per_day": float(rates[c]), "std_error": float(errors[c]),
+             "conf_low": max(float(rates[c] - half[c]), 0.0) if half[c] > 0 else math.nan,
+             "conf_high": float(rates[c] + half[c]) if half[c] > 0 else math.nan}
+            for c, name in enumerate(compressed.tokens)]  # fmt: skip
 
 
 def returns(compressed: Compressed, estimates: pd.DataFrame) -> Rows:

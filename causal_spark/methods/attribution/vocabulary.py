@@ -11,13 +11,17 @@ from causal_spark.errors import ConfigError
 Model = Literal[
     "first", "last", "last_non_direct", "linear", "u_shape", "w_shape", "j_shape", "inverse_j", "custom",
     "time_decay", "participation", "markov_1", "markov_2", "markov_3", "markov_4", "markov_auto",
-    "shapley", "shapley_ordered", "shapley_rate", "logistic",
+    "shapley", "shapley_ordered", "shapley_rate", "logistic", "additive_hazard",
 ]  # fmt: skip
 # Models whose shares are a rule for each journey; their credit sums to the conversions, but for participation.
 RULES = ("first", "last", "last_non_direct", "linear", "u_shape", "w_shape", "j_shape", "inverse_j", "custom",
          "time_decay", "participation", "shapley")  # fmt: skip
+# The rule by which the credit of models that are no rule is spread over the touches of a channel.
+SPREAD = "linear"
 # Models that look at sets of channels, kept as the bits of one integer.
-SETS = ("shapley_rate", "logistic")
+PRESENCE = ("shapley_rate", "logistic")
+HAZARD = "additive_hazard"
+SETS = (*PRESENCE, HAZARD)
 MAX_SET = 62
 MAX_ORDER = 4
 LONGEST = 3_660
@@ -87,19 +91,21 @@ class Attribution:
 
     ``person``, ``time``, ``channel``: columns of the touches (person and time of the conversions too); ``value`` and
     ``values``: columns of the conversions. ``by``: further columns of the touches that with the channel make what
-    gets credit. ``segments``: columns of the touches, read at a journey's first touch.
-    ``period``: credit again for each day, week (from Monday) or month in which journeys ended, in UTC. ``event_id``:
-    equal touches count once. ``type`` and ``view``: the column that tells views from clicks, and its label; views
-    count for ``view_days``, other touches for ``window_days``. ``max_touches``: the last so many of a journey.
+    gets credit. ``segments``: columns of the touches, read at a journey's first touch. ``period``: credit again for
+    each day, week (from Monday) or month in which journeys ended, in UTC. ``event_id``: equal touches count once.
+    ``type`` and ``view``: the column that tells views from clicks, and its label; views count for
+    ``view_days``, other touches for ``window_days``. ``max_touches``: the last so many of a journey.
+    ``session``: a column of the touches; those of one session are one, the first or the last (``session_touch``).
     ``session_minutes``: touches of one channel that follow one another within it are one. ``exclude``: channels that
     leave all journeys. ``drop_last``: channels that leave the end of a journey. ``direct``: passed over by
     last_non_direct. ``reuse_touches``: a touch may serve several conversions. ``transform``: a path as it is,
     without repeats in a row, the first touch of each channel, or each channel with its frequency.
     ``censoring``: journeys younger than the window at ``as_of`` are no nulls (exclude), or count by the share of
     conversions that come within their age (weight), or are nulls (count). ``nulls``: Markov chains hold the journeys
-    without conversion. ``positions``: weights of the custom model from first to last. ``max_order`` of markov_auto.
-    ``calibration``: lifts of channels in the estimates of another run.
+    without conversion. ``decay_step_days``: time decay in steps. ``positions``: weights of the custom model from first
+    to last. ``max_order`` of markov_auto. ``calibration``: lifts of channels in the estimates of another run.
     ``replicates``: bootstrap replicates of persons for the intervals.
+    ``touch_credit``: write the credit of every touch as a table.
     """
 
     models: tuple[Model, ...] = ("last", "linear", "markov_1", "shapley")
@@ -119,6 +125,8 @@ class Attribution:
     window_days: float = 30
     view_days: float | None = None
     max_touches: int | None = None
+    session: str | None = None
+    session_touch: Literal["first", "last"] = "first"
     session_minutes: float | None = None
     exclude: tuple[str, ...] = ()
     drop_last: tuple[str, ...] = ()
@@ -130,6 +138,7 @@ class Attribution:
     censoring: Literal["exclude", "weight", "count"] = "exclude"
     nulls: bool = True
     half_life_days: float = 7
+    decay_step_days: float | None = None
     positions: tuple[float, ...] = ()
     max_order: int = 3
     paths: Paths | None = None
@@ -140,11 +149,12 @@ class Attribution:
     replicates: int = 100
     permutations: int = 1000
     top_paths: int = 20
+    touch_credit: bool = False
 
     def __post_init__(self) -> None:
         if not self.models or len(set(self.models)) < len(self.models):
             raise ConfigError("attribution_models", got=", ".join(self.models) or "nothing")
-        positive = ("window_days", "view_days", "session_minutes", "half_life_days")
+        positive = ("window_days", "view_days", "session_minutes", "half_life_days", "decay_step_days")
         for key in positive:
             number = getattr(self, key)
             if number is not None and not 0 < number <= LONGEST:
@@ -204,6 +214,18 @@ class Attribution:
     def change(self) -> str:
         """The path transform, ``collapse_repeats`` being short for one."""
         return "collapse" if self.collapse_repeats else self.transform
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules whose sums are needed: those asked for, and the one that spreads other models over touches."""
+        named = tuple(model for model in self.models if model in RULES)
+        spread = self.touch_credit and any(model not in RULES for model in self.models)
+        return (*named, SPREAD) if spread and SPREAD not in named else named
+
+    @property
+    def writes_large_tables(self) -> bool:
+        """Whether tables are staged: the sums of the buckets are."""
+        return True
 
     @property
     def orders(self) -> tuple[int, ...]:
