@@ -11,7 +11,8 @@ are in brackets. Other columns are ignored.
 Touches and conversions: ``input.touches``, ``input.conversions``.
 
 - touches: person [user_id]: string or integer, not NULL; time [ts]: timestamp in UTC, not NULL; channel [channel]:
-  string, not NULL, not empty; event_id [event_id]: unique for each touch, repeats count once; type [type: view,
+  string, not NULL, not empty; event_id [event_id]: unique for each touch, repeats count once; session: string or
+  integer, NULL for none; type [type: view,
   click], the columns of ``by`` and ``segments`` [region]: strings
 - conversions: person and time as above, one row for each conversion; value [revenue] and further amounts: numbers of
   0 or more, NULL is 0
