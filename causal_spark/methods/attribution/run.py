@@ -43,6 +43,8 @@ from causal_spark.statistics.cells import Cells, Whole
 
 Progress = Callable[[str], None]
 NO_CODE = np.iinfo(np.int64).min
+# Codes below this are looked up in a table.
+DIRECT = 1 << 16
 
 
 def compress(
@@ -81,6 +83,11 @@ class Codes:
 
     def of(self, hashed: Whole) -> Whole:
         """The numbers; -1 of a code that is not known."""
+        last = int(self.hashes[-1])
+        if int(self.hashes[0]) >= 0 and last < DIRECT:
+            numbers = np.full(last + 2, -1, np.int64)
+            numbers[self.hashes] = self.numbers
+            return numbers[np.clip(hashed, -1, last + 1)]
         place = np.minimum(np.searchsorted(self.hashes, hashed), len(self.hashes) - 1)
         return np.where(self.hashes[place] == hashed, self.numbers[place], -1)
 
