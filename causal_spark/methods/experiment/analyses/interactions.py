@@ -120,12 +120,12 @@ def _tests(solver: Solver, found: Sequence[Joint]) -> list[dict[str, Any]]:
                      "note": item.note})  # fmt: skip
     family = adjust([row["p_value"] for row in rows], solver.method.correction)
     for row, p in zip(rows, family, strict=True):
-        row |= {"p_adjusted": float(p), "flagged": bool(p < solver.method.alpha)}
+        row |= {"p_adjusted": float(p), "flagged": bool(p < solver.method.srm_alpha)}
         if row["flagged"]:
-            solver.checks.add("INTERACTION", "warn", column=row["outcome"], threshold=solver.method.alpha,
+            solver.checks.add("INTERACTION", "warn", column=row["outcome"], threshold=solver.method.srm_alpha,
                               experiments=row["experiments"], p=p_text(row["p_adjusted"]))  # fmt: skip
     if not any(row["flagged"] for row in rows):
-        solver.checks.add("INTERACTION", "pass", threshold=solver.method.alpha, tests=len(rows))
+        solver.checks.add("INTERACTION", "pass", threshold=solver.method.srm_alpha, tests=len(rows))
     return rows
 
 

@@ -59,7 +59,7 @@ def _row(solver: Solver, block: plan.Block, contrast: Contrast, test: Novelty, n
 
 def _judge(solver: Solver, found: Sequence[dict[str, Any]]) -> None:
     """Slopes corrected over all metrics and contrasts; a slope against the effect is a fading one."""
-    alpha = solver.method.alpha
+    alpha = solver.method.srm_alpha
     for row, p in zip(found, adjust([row["p_value"] for row in found], "holm"), strict=True):
         row |= {"p_adjusted": float(p), "flagged": bool(p < alpha)}
         if row["flagged"]:
