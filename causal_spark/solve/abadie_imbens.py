@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from causal_spark.solve.matched import ALONE, NUMBER, PLACE, ROWS, SIDE, SQUARES, USES, Rules
+from causal_spark.solve.matched import ALONE, NUMBER, PLACE, ROWS, SIDE, SQUARES, USES
+from causal_spark.solve.pairing import Rules
 from causal_spark.statistics import Sums
 from causal_spark.statistics.moments import Array
 

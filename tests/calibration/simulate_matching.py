@@ -23,7 +23,7 @@ import numpy as np
 from causal_spark.solve import abadie_imbens, balancing, doubly, logistic, matched, stratified, weighting
 from causal_spark.solve.intervals import critical
 from causal_spark.solve.logistic import Logistic
-from causal_spark.solve.matched import Points, Rules
+from causal_spark.solve.pairing import Points, Rules
 
 Array = np.ndarray
 Answer = tuple[float, float]  # estimate, std_error

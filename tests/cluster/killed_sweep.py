@@ -15,7 +15,7 @@ from typing import Any
 
 from causal_spark import job
 from causal_spark.methods.matching import matched
-from causal_spark.spark import neighbours
+from causal_spark.spark import neighbours, sweeps
 from tests.cluster.killed_run import session
 
 LAST = 0.5  # a block whose points lie above this is not the first to be done
@@ -62,12 +62,12 @@ def main(units: str, folder: Path, kind: str) -> None:
     for plan in (neighbours.with_guests, neighbours.at_gaps):
         plan.__defaults__ = (*plan.__defaults__[:-1], 4_000)  # type: ignore[attr-defined]
     job.run(configuration(units, folder / "calm", kind), "matching")
-    real = neighbours.sweep
+    real = sweeps.sweep
 
     def sweep(frame: Any, plan: Any, columns: Any, engine: Any, work: Any) -> Any:
         return real(frame, plan, columns, engine, strike(str(folder / "killed"), work))
 
-    matched.neighbours.sweep = sweep
+    matched.sweeps.sweep = sweep
     job.run(configuration(units, folder / "struck", kind), "matching")
     spark.stop()
 

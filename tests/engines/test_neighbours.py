@@ -19,10 +19,10 @@ from causal_spark.errors import StatisticError
 from causal_spark.methods.matching import matched as job_matched
 from causal_spark.methods.matching.matched import Placed
 from causal_spark.methods.matching.vocabulary import Matching, Observational
-from causal_spark.solve import abadie_imbens, matched, pair_ranks
+from causal_spark.solve import abadie_imbens, matched, pair_ranks, pairing
 from causal_spark.solve.greedy import safe_gap
-from causal_spark.solve.matched import Points, Rules
-from causal_spark.spark import design, neighbours
+from causal_spark.solve.pairing import Points, Rules
+from causal_spark.spark import design, neighbours, sweeps
 from causal_spark.spark.session import Engine
 
 N = 2_000
@@ -185,13 +185,13 @@ class Whole:
         return abadie_imbens.with_border(*matched.sums_with_replacement(self.points, self.case.rules), self.case.rules)
 
     def pairs(self) -> list[tuple[str, str, float, float]]:
-        found = matched.matches(self.points, self.case.rules, self.case.replace)
+        found = pairing.matches(self.points, self.case.rules, self.case.replace)
         t, c = found.treated, found.control
         unit, place = self.rows[design.UNIT].to_numpy(), self.points.point
         return sorted(zip(unit[t], unit[c], np.abs(place[t] - place[c]), found.share, strict=True))
 
     def weights(self) -> dict[str, float]:
-        weight = matched.matches(self.points, self.case.rules, self.case.replace).weight
+        weight = pairing.matches(self.points, self.case.rules, self.case.replace).weight
         return {u: w for u, w in zip(self.rows[design.UNIT], weight, strict=True) if w > 0}
 
     def ranks(self) -> Any:
@@ -226,7 +226,7 @@ def swept(found: Placed, spark: Any, case: Case) -> tuple[Any, np.ndarray]:
         return sums, pair_ranks.records(differences, scales)
 
     columns = found.columns(in_order=not case.replace)
-    return neighbours.sweep(found.frame, found.plan, columns, engine(spark), work)
+    return sweeps.sweep(found.frame, found.plan, columns, engine(spark), work)
 
 
 def digest(pairs: list[tuple[str, str, float, float]]) -> str:
@@ -335,7 +335,7 @@ def test_the_cluster_error_is_that_of_one_block(spark, frames, rows, few_cells, 
     asked = method(case)
     result = job_matched.match(asked, found, None, engine(spark))
     error, groups = job_matched.clustered(found, result, engine(spark))
-    weight = matched.matches(one.points, case.rules, replace=False).weight
+    weight = pairing.matches(one.points, case.rules, replace=False).weight
     y, t = one.points.outcomes, one.points.treated
     means = [(weight[t == arm] @ y[t == arm]) / weight[t == arm].sum() for arm in (0, 1)]
     parts = np.where(t[:, None], y - means[1], means[0] - y) * weight[:, None]

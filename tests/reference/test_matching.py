@@ -17,13 +17,8 @@ import pytest
 
 from causal_spark.solve import balance, logistic, metric
 from causal_spark.solve.abadie_imbens import Effect, with_border, with_replacement, without_replacement
-from causal_spark.solve.matched import (
-    Points,
-    Rules,
-    matches,
-    sums_with_replacement,
-    sums_without_replacement,
-)
+from causal_spark.solve.matched import sums_with_replacement, sums_without_replacement
+from causal_spark.solve.pairing import Points, Rules, matches
 
 SPEC = importlib.util.find_spec("causalpy")
 COVARIATES = ("age", "educ", "black", "hispan", "married", "nodegree", "re74", "re75")

@@ -10,7 +10,8 @@ import pytest
 
 from causal_spark.solve import abadie_imbens, logistic
 from causal_spark.solve.abadie_imbens import Effect, with_border, with_replacement, without_replacement
-from causal_spark.solve.matched import Points, Rules, matches, sums_with_replacement, sums_without_replacement
+from causal_spark.solve.matched import sums_with_replacement, sums_without_replacement
+from causal_spark.solve.pairing import Points, Rules, matches
 from causal_spark.statistics import Sums
 
 ESTIMANDS = ("ATT", "ATC", "ATE")

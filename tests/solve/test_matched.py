@@ -12,15 +12,8 @@ import pytest
 
 from causal_spark.solve import balance
 from causal_spark.solve.abadie_imbens import with_border
-from causal_spark.solve.matched import (
-    MAX_TIES,
-    Points,
-    Rules,
-    balance_sums,
-    matches,
-    sums_with_replacement,
-    sums_without_replacement,
-)
+from causal_spark.solve.matched import balance_sums, sums_with_replacement, sums_without_replacement
+from causal_spark.solve.pairing import MAX_TIES, Points, Rules, matches
 from causal_spark.statistics import Sums
 
 RULES = {

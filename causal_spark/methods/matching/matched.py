@@ -14,12 +14,12 @@ from causal_spark.errors import StatisticError
 from causal_spark.methods.matching.prepare import Table
 from causal_spark.methods.matching.score import Score
 from causal_spark.methods.matching.vocabulary import MODELLED, Observational
-from causal_spark.solve import abadie_imbens, matched, pair_ranks
+from causal_spark.solve import abadie_imbens, matched, pair_ranks, pairing
 from causal_spark.solve.greedy import safe_gap
-from causal_spark.solve.matched import Points, Rules
 from causal_spark.solve.metric import whitening
+from causal_spark.solve.pairing import Points, Rules
 from causal_spark.solve.sensitivity import SignedRanks
-from causal_spark.spark import blocks, design, neighbours
+from causal_spark.spark import blocks, design, neighbours, sweeps
 from causal_spark.spark.blocks import Block
 from causal_spark.spark.session import Engine
 from causal_spark.spark.tables import Frame
@@ -151,7 +151,7 @@ def match(method: Observational, placed: Placed, score: Score | None, engine: En
             return sums, pair_ranks.records(differences, scales)
 
     columns = placed.columns(in_order=not method.matching.replace)
-    total, records = neighbours.sweep(placed.frame, placed.plan, columns, engine, work)
+    total, records = sweeps.sweep(placed.frame, placed.plan, columns, engine, work)
     if not sum(total.number(f"matched{side}") for side in rules.sides):
         raise StatisticError("nothing_matched", caliper=f"{rules.caliper:.6g}")
     means = np.stack([sum(total[f"{name}{side}"] for side in rules.sides) for name in ("focal", "match")])
@@ -195,12 +195,12 @@ def matches(method: Observational, placed: Placed, engine: Engine) -> Frame:
     of it (``weights``). Of more than 20 matches as near as each other the first 20 in the order of the line are listed.
     """
     rules, replace = placed.rules, method.matching.replace
-    kind, make = neighbours.unit_type(placed.frame)
+    kind, make = sweeps.unit_type(placed.frame)
     x = () if rules.metric is None else placed.x
 
     def work(block: Block) -> pa.Table:
         found, unit = points(block, 0, x, ()), block[design.UNIT]
-        listed = matched.matches(found, rules, replace)
+        listed = pairing.matches(found, rules, replace)
         t, c = listed.treated, listed.control
         pairs = pa.table(
             [make(unit[t]), make(unit[c]), np.abs(found.point[t] - found.point[c]), listed.share], names=_MATCHES
@@ -215,7 +215,7 @@ def matches(method: Observational, placed: Placed, engine: Engine) -> Frame:
         return pa.concat_tables(parts)
 
     schema = f"treated_id {kind}, control_id {kind}, distance double, weight double"
-    return neighbours.rows_of(placed.frame, placed.plan, (design.UNIT, *x, *placed.ties), engine, work, schema)
+    return sweeps.rows_of(placed.frame, placed.plan, (design.UNIT, *x, *placed.ties), engine, work, schema)
 
 
 _MATCHES = ["treated_id", "control_id", "distance", "weight"]
@@ -223,13 +223,13 @@ _MATCHES = ["treated_id", "control_id", "distance", "weight"]
 
 def pairs(found: Frame) -> Frame:
     """Of ``matches`` the pairs; the weight is 1 / matches of the unit that looked for them."""
-    return neighbours.where_known(found, "distance", True)
+    return sweeps.where_known(found, "distance", True)
 
 
 def weights(method: Observational, found: Frame) -> Frame:
     """Of ``matches`` the weight of every unit that takes part: unit, treated, weight. With replacement parts add up."""
-    rows = neighbours.keyed(neighbours.where_known(found, "distance", False), "treated_id", "control_id")
-    return neighbours.added_up(rows, ("unit", "treated"), "weight") if method.matching.replace else rows
+    rows = sweeps.keyed(sweeps.where_known(found, "distance", False), "treated_id", "control_id")
+    return sweeps.added_up(rows, ("unit", "treated"), "weight") if method.matching.replace else rows
 
 
 def clustered(placed: Placed, found: Matched, engine: Engine) -> tuple[Array, float]:
@@ -243,12 +243,12 @@ def clustered(placed: Placed, found: Matched, engine: Engine) -> tuple[Array, fl
 
     def work(block: Block) -> pa.Table:
         mine = points(block, outcomes, (), centres)
-        weight = matched.matches(mine, rules, replace=False).weight
+        weight = pairing.matches(mine, rules, replace=False).weight
         focal = mine.treated == bool(side)
         value = np.where(focal[:, None], mine.outcomes - means[0], means[1] - mine.outcomes) * weight[:, None] / size
         return blocks.fixed(block[design.CLUSTER], value)
 
     columns = (*(f"y{i}" for i in range(outcomes)), design.CLUSTER, *placed.ties)
-    rows = neighbours.rows_of(placed.frame, placed.plan, columns, engine, work, blocks.fixed_schema(outcomes))
+    rows = sweeps.rows_of(placed.frame, placed.plan, columns, engine, work, blocks.fixed_schema(outcomes))
     squares, groups = blocks.cluster_squares(rows, outcomes)
     return np.sqrt(squares * blocks.correction(groups)) * size / found.effect.matched, groups
