@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks import attribution_page, journey_lines, journey_peers, journeys, machine
 from benchmarks.journey_lines import Line
 from benchmarks.journey_worker import Order
+from benchmarks.processes import answers
 
 LARGE = 5_000_000  # beyond, the script and the whole job run with the first number of channels only
 WARM = 200_000
@@ -92,21 +88,7 @@ def _counted(arguments: argparse.Namespace, touches: int, channels: int, folder:
 def _process(arguments: argparse.Namespace, touches: int, channels: int, order: Order) -> list[Line]:
     """The lines of one process. One that takes too long is ended, and keeps what it has found."""
     print(f"{order.system}: {touches:,} touches, {channels} channels", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "benchmarks.journey_worker", json.dumps(asdict(order))]
-    note = ""
-    with (arguments.folder / "attribution.log").open("a") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
-        try:
-            out, _ = process.communicate(timeout=arguments.patience)
-        except subprocess.TimeoutExpired:
-            note = f"did not finish within {arguments.patience} s"
-            for one in reversed(machine.tree(process.pid)):
-                with suppress(OSError):
-                    os.kill(one, signal.SIGKILL)
-            out, _ = process.communicate()
-    if not note and process.returncode:
-        note = f"the process ended with {process.returncode}"
-    runs = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
+    runs, note = answers("benchmarks.journey_worker", order, arguments.patience, arguments.folder / "attribution.log")
     lines = [_line(touches, channels, order.system, task, runs, note) for task in order.tasks]
     for line in lines:
         print(f"  {line}", file=sys.stderr, flush=True)
@@ -149,7 +131,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--channels", default=[12, 40], **numbers)
     parser.add_argument("--engines", default=["sail", "spark"], **names)
     parser.add_argument("--peers", default=["pandas", *journey_peers.PACKAGES], **names)
-    parser.add_argument("--patience", type=int, default=300, help="seconds for one process")
+    parser.add_argument("--patience", type=int, default=360, help="seconds for one process")
     parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"), help="where the journeys are made")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/attribution.csv"))
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks-attribution.md"))

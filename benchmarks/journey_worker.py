@@ -84,7 +84,8 @@ def _measured(name: str, work: Work, folder: Path) -> dict[str, Any]:
     try:
         run = work(folder)
     except Exception as error:  # the figure of this task is missing, not the run
-        return {"task": name, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"}
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        return {"task": name, "error": f"{kind}{' '.join(str(error).split())[:160]}"}
     whole = time.perf_counter() - began
     peak, python = machine.peaks(os.getpid())
     seconds = whole if run.seconds is None else run.seconds

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import select
-import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.data import TABLES
 from benchmarks.effects import Effects, deviation, sums_deviation
+from benchmarks.processes import kill
 from benchmarks.worker import Order, Task
 
 PATIENCE = 900  # seconds for one answer
@@ -141,9 +140,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     try:
         process.wait(60)
     except subprocess.TimeoutExpired:
-        for one in reversed(machine.tree(process.pid)):
-            with suppress(OSError):
-                os.kill(one, signal.SIGKILL)
+        kill(process.pid)
         process.wait()
     process.stdout.close()
 

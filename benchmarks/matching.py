@@ -8,16 +8,11 @@ does not stop the others. The exit code is 1 if those who match the same units f
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +21,7 @@ from benchmarks.lanes import Figure
 from benchmarks.matching_page import effect
 from benchmarks.matching_peers import PEERS
 from benchmarks.matching_worker import Order
+from benchmarks.processes import answers
 from benchmarks.results import Line, Results
 
 SWEEPS = ("grid", "ipw", "replace", "closest", "largest", "clumped")
@@ -76,31 +72,14 @@ def _known(results: Results, order: Order, task: str) -> bool:
 def _process(arguments: argparse.Namespace, order: Order) -> list[Figure]:
     """The figures of one process. One that takes too long is ended, and keeps what it has found."""
     print(f"{order.system}: {order.rows:,} rows", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "benchmarks.matching_worker", json.dumps(asdict(order))]
     patience = arguments.peer_patience if order.system in PEERS else arguments.patience
-    note = ""
-    with (arguments.folder / "matching.log").open("a") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
-        try:
-            out, _ = process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            note = f"did not finish within {patience} s"
-            for one in reversed(machine.tree(process.pid)):
-                with suppress(OSError):
-                    os.kill(one, signal.SIGKILL)
-            out, _ = process.communicate()
-    if not note and process.returncode:
-        note = f"the process ended with {process.returncode}"
-    found = {one["task"]: one for one in map(json.loads, filter(_whole, out.splitlines()))}
+    runs, note = answers("benchmarks.matching_worker", order, patience, arguments.folder / "matching.log")
+    found = {one["task"]: one for one in runs}
     figures = [_figure(order, task, found.get(task, {"note": note or "not reached"})) for task in order.tasks]
     for one in figures:
         print(f"  {one.cell:10} {one.seconds or '–'} s  {one.peak_mb or 0:.0f} MB  {one.stages} {one.note}",
               file=sys.stderr, flush=True)  # fmt: skip
     return figures
-
-
-def _whole(line: str) -> bool:
-    return line.startswith("{") and line.endswith("}")
 
 
 def _figure(order: Order, task: str, found: dict[str, Any]) -> Figure:
