@@ -54,7 +54,7 @@ def table(n: int = N) -> pd.DataFrame:
 ROWS = table()
 
 
-EVERYWHERE = ("order_statistics", "ranks_are", "every_pass")
+EVERYWHERE = ("every_pass",)
 
 
 def only_on_sail(engine: str) -> None:
@@ -66,7 +66,7 @@ def only_on_sail(engine: str) -> None:
 
 @pytest.fixture(autouse=True)
 def chosen(request, engine) -> None:
-    """On the slower engines only the tests named above, and those that run nothing."""
+    """On the slower engines only the test named above, and those that run nothing."""
     if "spark" in request.fixturenames and not any(word in request.function.__name__ for word in EVERYWHERE):
         only_on_sail(engine)
 
@@ -111,7 +111,8 @@ VALUES = [
 
 
 @pytest.fixture(scope="module")
-def exact(spark, tmp_path_factory) -> Any:
+def exact(spark, engine, tmp_path_factory) -> Any:
+    only_on_sail(engine)
     return run(tmp_path_factory.mktemp("exact"), VALUES)
 
 
