@@ -657,3 +657,19 @@ def test_exposures_and_events(spark, tmp_path) -> None:
     means = [(share * mine[mine["blue"] == side].groupby("country")["sum"].mean()).sum() for side in (True, False)]
     assert row(result, "revenue", "difference", "strata").estimate == pytest.approx(means[0] - means[1], rel=1e-9)
     assert row(result, "revenue", "difference", "bootstrap").std_error > 0
+
+
+def test_small_strata_are_one_and_leave_the_statistics(spark, tmp_path) -> None:
+    """Of two countries below the least size only their sum is kept, with which the estimate is made."""
+    other = pd.Series(np.arange(N) // 2000).map(str) + "x"
+    rare = ROWS.assign(country=ROWS["country"].where(np.arange(N) % 100 > 1, other))
+    outcome = run(tmp_path, [{"name": "spend", "kind": "mean", "value": "spend"}], rare, strata="country")
+    kept = json.loads((tmp_path / "run" / "statistics.json").read_text())["more"]["strata"]["spend"]
+    assert sorted(kept) == ["(small strata)", "CN", "DE", "US"]
+    merged = rare["country"].where(~rare["country"].str.endswith("x"), "x")
+    share, means = merged.value_counts(normalize=True), {}
+    for arm in ARMS:
+        mine = rare["arm"] == arm
+        means[arm] = (share * rare[mine].groupby(merged[mine])["spend"].mean()).sum()
+    found = row(outcome.result, "spend", "difference", "strata")
+    assert found.estimate == pytest.approx(means["blue"] - means["control"], rel=1e-9)
