@@ -277,7 +277,8 @@ def _table(estimates: pd.DataFrame) -> Table:
     for values in estimates[estimates["segment"] == "all"].to_dict("records"):
         row = Estimate(**{str(name): value for name, value in values.items()})
         percent = row.term.endswith("lift")
-        interval = f"[{_number(row.conf_low, percent)}, {_number(row.conf_high, percent)}]"
+        ends = [_number(end, percent) for end in (row.conf_low, row.conf_high)]
+        interval = "–" if ends == ["–", "–"] else f"[{ends[0]}, {ends[1]}]"
         cells = [row.outcome, row.contrast, row.term, row.method, _number(row.estimate, percent), interval,
                  _p(row.p_value), _p(row.p_adjusted), f"{row.n:,.0f}" if row.n == row.n else "–"]  # fmt: skip
         table.add_row(*(escape(printable(cell)) for cell in cells))
@@ -289,7 +290,9 @@ def _number(value: float, percent: bool) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:+.2%}" if percent else f"{value:.4g}"
+    if percent:
+        return f"{value:+.2%}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _p(value: float) -> str:
