@@ -103,6 +103,8 @@ def test_calibrated_credit_names_its_channels_and_the_rest(language: str) -> Non
     assert row["factor"] == pytest.approx(4.0 / credit)
     assert row["factor_high"] - row["factor"] == pytest.approx(1.959964 * spread, rel=1e-6)
     assert (row["lift_low"], row["lift_high"]) == pytest.approx((4 - 1.959964, 4 + 1.959964), rel=1e-6)
+    base = found.estimates.query("method == 'linear' and term == '(baseline)'").iloc[0]
+    assert base["estimate"] == pytest.approx(credit - 4.0) and base["std_error"] == pytest.approx(np.hypot(1.0, error))
     said = text_of(render(found, facts("attribution", {}), language))
     words = catalogue(language)
     assert words["report_causal_some"] in said and words["report_causal_why"] not in said

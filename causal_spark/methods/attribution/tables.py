@@ -190,12 +190,15 @@ def _matched(compressed: Compressed, estimates: pd.DataFrame) -> Iterator[tuple[
 
 
 def incremental(method: Attribution, compressed: Compressed, estimates: pd.DataFrame, note: str) -> Iterator[Estimate]:
-    """The experiment's lift in place of the credit; what that takes off goes to (baseline), by model and outcome."""
+    """The experiment's lift in place of the credit; what that takes off goes to (baseline), by model and outcome,
+    with the errors of lifts and credits taken as independent."""
     half = critical(method.alpha)
     moved: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for lift, row in _matched(compressed, estimates):
         model = str(row["method"])
-        moved.setdefault((model, lift.outcome), []).append((float(row["estimate"]) - lift.estimate, lift.std_error))
+        known = 0.0 if math.isnan(row["std_error"]) else float(row["std_error"])
+        part = (float(row["estimate"]) - lift.estimate, math.hypot(lift.std_error, known))
+        moved.setdefault((model, lift.outcome), []).append(part)
         yield Estimate(model, "incremental", lift.outcome, "all", "", lift.channel, estimate=lift.estimate,
                        std_error=lift.std_error, conf_low=lift.estimate - half * lift.std_error,
                        conf_high=lift.estimate + half * lift.std_error, conf_level=1 - method.alpha,
