@@ -111,7 +111,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer-sizes", default=[10_000, 100_000], help="smaller tables, for the peers", **numbers)
     parser.add_argument("--engines", default=["sail", "spark"], **names)
     parser.add_argument("--peers", default=list(PEERS), **names)
-    parser.add_argument("--patience", type=int, default=300, help="seconds for one process of an engine")
+    parser.add_argument("--patience", type=int, default=400, help="seconds for one process of an engine")
     parser.add_argument("--peer-patience", type=int, default=60, help="seconds for one process of a peer")
     parser.add_argument("--folder", type=Path, default=Path("out/benchmarks"), help="where the tables are made")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/matching.csv"))

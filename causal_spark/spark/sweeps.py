@@ -31,7 +31,7 @@ def sweep(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engine, 
     (group, point). Equal points are in order of TIE and LAST where these are among the columns; where they are not,
     rows that differ are in an order of their values, so that no sum depends on how rows came.
     ``work`` gives Sums of the same shapes for every block and an (r, k) array of records.
-    One shuffle by block; the memory of a task is that of its block.
+    Blocks are added up in their order. One shuffle by block; the memory of a task is that of its block.
     """
     empty, none = work(_nothing(columns))
     names = tuple(columns)
@@ -39,10 +39,11 @@ def sweep(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engine, 
     def one(table: pa.Table) -> pa.Table:
         found, records = work(_sorted(table, names))
         lists = [pa.array([part.tolist()], pa.list_(pa.float64())) for part in (found.vector, records.ravel())]
-        return pa.Table.from_arrays(lists, names=["sums", "records"])
+        number = pa.array([table.column("block")[0].as_py()], pa.int64())
+        return pa.Table.from_arrays([number, *lists], names=["block", "sums", "records"])
 
-    rows = _grouped(frame, plan, columns, engine).applyInArrow(one, "sums array<double>, records array<double>")
-    table = rows.toArrow()
+    schema = "block bigint, sums array<double>, records array<double>"
+    table = _grouped(frame, plan, columns, engine).applyInArrow(one, schema).toArrow().sort_by("block")
     total = sum((empty.like(row) for row in table.column("sums").to_pylist()), empty)
     flat = [np.asarray(row, float).reshape(-1, none.shape[1]) for row in table.column("records").to_pylist()]
     return total, np.vstack([none, *flat])

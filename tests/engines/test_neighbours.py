@@ -294,6 +294,18 @@ def test_files_and_row_order_change_no_pair(spark, frames, rows, few_cells, file
     assert digest(both(method(case), found, spark)[0]) == digest(whole(rows, case).pairs())
 
 
+@pytest.mark.parametrize("replace_", [True, False])
+def test_files_and_row_order_change_no_bit_of_a_sum(spark, frames, few_cells, replace_, engine_name) -> None:
+    """With heavy ties, and no key that puts them in order where units may be used again."""
+    if engine_name == "connect":
+        pytest.skip("one of the two Spark engines is enough")
+    case = Case("", replace_, rules(ratio=2))
+    found = [swept(placed(frame, spark, case), spark, case) for frame in frames.values()]
+    for total, records in found[1:]:
+        assert total.vector.tolist() == found[0][0].vector.tolist()
+        assert records.tolist() == found[0][1].tolist()
+
+
 @pytest.fixture
 def engine_name(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--engine"))
