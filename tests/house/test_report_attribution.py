@@ -14,7 +14,7 @@ import pytest
 from causal_spark.methods import attribution, budget
 from causal_spark.methods.attribution import Attribution
 from causal_spark.methods.attribution.compressed import Compressed, Lift
-from causal_spark.methods.budget import Budget, Shift
+from causal_spark.methods.budget import Bound, Budget, Shift
 from causal_spark.report.page import figures, render
 from causal_spark.results import Result
 from causal_spark.words import catalogue
@@ -53,7 +53,7 @@ def planned(names: tuple[str, ...] = ("search", "social", "tv")) -> Result:
     spend[names[-1]] = (5.0,) * 40  # no curve
     outcome = {name: tuple(90 * np.array(x) / (30 + np.array(x)) + rng.normal(0, 2, 40)) for name, x in spend.items()}
     periods = tuple(f"{week:02d}" for week in range(40))
-    method = Budget(what_if=(Shift(names[0], names[1], 0.15),))
+    method = Budget(what_if=(Shift(names[0], names[1], 0.15),), bounds=(Bound(names[0], high=20.0),))
     return budget.solve(method, budget.Compressed(periods, spend, outcome, {}))
 
 
@@ -119,6 +119,8 @@ def test_a_plan_says_what_binds_what_it_leaves_and_what_is_a_baseline(language: 
     words = catalogue(language)
     for key in ("report_scenario_proportional_to_outcome", "report_bound_no_curve", "report_budget_scope"):
         assert words[key] in said, key
+    held = words["report_held_upper"].format(channel="search", marginal="(.*?)")
+    assert re.search(held.split("(.*?)")[0] + r"\d", said)
     assert "search → social (15%)" in said
 
 
