@@ -13,10 +13,10 @@ import importlib.metadata
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import machine
+from benchmarks.processes import answers
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks-platform.md"
@@ -39,12 +40,24 @@ COLUMNS = ("system", "task", "rows", "seconds", "rows_per_s_core", "peak_mb", "p
            "note")  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Order:
+    """What the process of a line does."""
+
+    system: str
+    task: str
+    rows: int
+    folder: str
+    repetitions: int
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run all lines and write the table and its page; with ``--one`` be the process of a line."""
-    arguments = _arguments(argv)
-    if arguments.one:
-        print(json.dumps(_one(*arguments.one, arguments.folder, arguments.repetitions)))
+    """Run all lines and write the table and its page; given an ``Order`` as JSON, be the process of a line."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and given[0].startswith("{"):
+        print(json.dumps(_one(Order(**json.loads(given[0])))))
         return 0
+    arguments = _arguments(given)
     rows = [_line(arguments, *line) for line in _lines(arguments)]
     with (HERE / "platform.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -69,32 +82,24 @@ def _lines(arguments: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 
 def _line(arguments: argparse.Namespace, system: str, task: str, rows: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.platform", "--folder", str(arguments.folder),
-               "--repetitions", str(arguments.repetitions if rows < LARGE else 1),
-               "--one", system, task, str(rows)]  # fmt: skip
-    found: dict[str, Any] = {"system": system, "task": task, "rows": rows}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, errors = process.communicate(timeout=arguments.patience)
-        found |= json.loads(out.splitlines()[-1]) if process.returncode == 0 else {"note": errors.strip()[-200:]}
-    except subprocess.TimeoutExpired:
-        process.kill()
-        found["note"] = f"did not finish within {arguments.patience} s"
-    print({key: value for key, value in found.items() if value != ""}, file=sys.stderr, flush=True)
+    order = Order(system, task, rows, str(arguments.folder), arguments.repetitions if rows < LARGE else 1)
+    runs, note = answers("benchmarks.platform", order, arguments.patience, arguments.folder / "platform.log")
+    found: dict[str, Any] = {"system": system, "task": task, "rows": rows, **(runs[-1] if runs else {"note": note})}
+    print(found, file=sys.stderr, flush=True)
     return found
 
 
-def _one(system: str, task: str, rows: str, folder: Path, repetitions: int) -> dict[str, Any]:
-    path = _folder(folder, int(rows))
-    if system == "scipy":
-        return _timed(_scipy(path), 1, int(rows))
+def _one(order: Order) -> dict[str, Any]:
+    path = _folder(Path(order.folder), order.rows)
+    if order.system == "scipy":
+        return _timed(_scipy(path), 1, order.rows)
     from causal_spark.spark.session import open_engine
 
-    with open_engine(system) as engine:
+    with open_engine(order.system) as engine:
         frame = engine.spark.read.parquet(str(path))
         works = {"bootstrap": _bootstrap, "quantiles": _quantiles, "percentile": _percentile("percentile"),
                  "percentile_approx": _percentile("percentile_approx"), "splits": _splits}  # fmt: skip
-        return _timed(lambda: works[task](frame), repetitions, int(rows))
+        return _timed(lambda: works[order.task](frame), order.repetitions, order.rows)
 
 
 def _timed(work: Callable[[], tuple[float, float]], repetitions: int, rows: int) -> dict[str, Any]:
@@ -258,7 +263,7 @@ def _shown(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value).replace("|", "/")
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.platform", description=__doc__)
     numbers = {"type": lambda text: [int(float(part)) for part in text.split(",") if part]}
     texts = {"type": lambda text: text.split(",")}
@@ -269,7 +274,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", default=TASKS, **texts)  # type: ignore[arg-type]
     parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--patience", type=int, default=90)
-    parser.add_argument("--one", nargs=3, metavar=("SYSTEM", "TASK", "ROWS"), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
