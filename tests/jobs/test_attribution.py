@@ -24,6 +24,8 @@ from tests.run import ROOT
 MODELS = ["first", "last", "linear", "u_shape", "time_decay", "markov_1", "markov_2", "shapley", "shapley_ordered",
           "shapley_rate", "logistic"]  # fmt: skip
 START = 1_767_225_600_000_000
+# What is tested is the driver's, or arithmetic on sums that other tests compare: on the embedded engine alone.
+once = pytest.mark.engines("sail")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,7 @@ def statistics(out: Path) -> Compressed:
     return Compressed.from_json((out / "statistics.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.engines("sail", "spark")
 def test_from_tables_to_report(spark, log: Log, folder: Path, tmp_path: Path) -> None:
     data = config(folder, tmp_path / "out", segments=["region"], spend={"channel": "channel", "cost": "cost"})
     data["input"]["spend"] = {"table": str(folder / "spend")}
@@ -95,6 +98,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return table.append_column("t", table.column("ts").cast(pa.int64())).to_pylist()
 
 
+@pytest.mark.engines("sail", "spark")
 def test_partitions_and_row_order_change_no_bit(spark, log: Log, folder: Path, tmp_path: Path, monkeypatch) -> None:
     from causal_spark.spark import journeys as cluster
 
@@ -165,6 +169,7 @@ def _table(rows: list[tuple[str, float, str | None, int]]) -> pa.Table:
                      "channel": [r[2] for r in rows], "event_id": [r[3] for r in rows]})  # fmt: skip
 
 
+@once
 @pytest.mark.parametrize("weight", ["exclude", "weight", "count"])
 def test_censored_journeys(spark, folder: Path, tmp_path: Path, weight: str) -> None:
     result = run(config(folder, tmp_path / "out", models=["markov_1"], censoring=weight)).result
@@ -195,6 +200,7 @@ def test_ready_paths(spark, tmp_path: Path) -> None:
         run(data)
 
 
+@once
 def test_lift_scales_the_credit(spark, log: Log, folder: Path, tmp_path: Path) -> None:
     lift = pa.table({"term": ["email"], "outcome": ["conversions"], "estimate": [20.0], "std_error": [4.0]})
     write_table(lift, tmp_path / "lift")
@@ -213,6 +219,7 @@ def test_lift_scales_the_credit(spark, log: Log, folder: Path, tmp_path: Path) -
 GOOD = [("ann", 1.0, "x", 1), ("bob", 2.0, "y", 2)]
 
 
+@once
 @pytest.mark.parametrize(
     ("code", "rows", "revenue", "method"),
     [
@@ -234,6 +241,7 @@ def test_bad_input_is_refused(spark, tmp_path: Path, code: str, rows, revenue: f
     assert not (tmp_path / "out").exists()
 
 
+@once
 def test_spend_for_an_unknown_channel_is_warned_of(spark, tmp_path: Path) -> None:
     write_table(_table(GOOD), tmp_path / "touches")
     write_table(pa.table({"user_id": ["ann"], "ts": _times([2.5]), "revenue": [5.0]}), tmp_path / "conversions")
@@ -274,6 +282,7 @@ def test_budget_from_table_to_report(spark, tmp_path: Path) -> None:
     assert resolved.result.diagnostics["plan"]["spend_planned"].sum() == pytest.approx(200, rel=1e-9)
 
 
+@once
 @pytest.mark.parametrize(
     ("error", "method"),
     [

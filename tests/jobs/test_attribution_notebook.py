@@ -1,4 +1,4 @@
-"""The notebook of attribution and budget runs from top to bottom on every engine."""
+"""The notebook of attribution and budget runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from causal_spark.simulate_journeys import RESPONSES
 from tests.jobs.test_notebook import run_notebook
 from tests.run import ROOT
+
+pytestmark = pytest.mark.engines("sail")  # the jobs it runs are tested on every engine
 
 
 def test_runs_and_shows_credit_and_plan(spark, tmp_path: Path) -> None:

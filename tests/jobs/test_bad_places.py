@@ -12,6 +12,9 @@ import pytest
 from causal_spark import cli
 from tests.jobs.bad_input import HAN, assert_speaks, saved, unit_config, units, write
 
+# What is tested is the driver's: on the embedded engine alone.
+once = pytest.mark.engines("sail")
+
 NOT_TABLES: dict[str, Callable[[Path], object]] = {
     "nothing there": lambda folder: None,
     "an empty folder": lambda folder: folder.mkdir(),
@@ -62,6 +65,7 @@ def test_a_column_that_stands_twice(spark, engine, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@once
 def test_an_output_of_another_run_is_left_alone(spark, tmp_path, capsys, raised):
     write(units(), tmp_path / "units")
     file = saved(unit_config(tmp_path), tmp_path)
@@ -74,6 +78,7 @@ def test_an_output_of_another_run_is_left_alone(spark, tmp_path, capsys, raised)
     assert state(tmp_path / "out") == before
 
 
+@once
 @pytest.mark.parametrize("what", ["a file in it", "a folder in it", "a file", "a hidden file in it"])
 def test_an_output_of_somebody_else_is_left_alone(what, spark, tmp_path, capsys, raised):
     write(units(), tmp_path / "units")

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,11 +34,14 @@ TIME = pa.timestamp("us", tz="UTC")
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 Config = dict[str, Any]
+# What is tested is the driver's: on the embedded engine alone.
+once = pytest.mark.engines("sail")
 
 
-@pytest.fixture
-def events_config(tmp_path: Path) -> Config:
-    """A small experiment on exposures and events, whose unit table is staged."""
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exposures and events of a small experiment, which no test changes."""
+    folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(21)
     shown = [START + i * 60_000_000 for i in range(N)]
     unit = np.repeat(np.arange(N), 3)
@@ -56,11 +60,16 @@ def events_config(tmp_path: Path) -> Config:
         },
     }
     for name, columns in tables.items():
-        (tmp_path / "data" / name).mkdir(parents=True)
-        pq.write_table(pa.table(columns), tmp_path / "data" / name / "part-0.parquet")
+        (folder / name).mkdir()
+        pq.write_table(pa.table(columns), folder / name / "part-0.parquet")
+    return folder
+
+
+def config_of(data: Path, out: Path) -> Config:
+    """An experiment on them, whose unit table is staged."""
     return {
         "job": "experiment",
-        "input": {name: {"table": str(tmp_path / "data" / name)} for name in tables},
+        "input": {name: {"table": str(data / name)} for name in ("exposures", "events")},
         "method": {
             "unit": "user_id",
             "arm": "variant",
@@ -73,9 +82,21 @@ def events_config(tmp_path: Path) -> Config:
             "segments": ["country"],
             "min_segment": 20,
         },
-        "output": {"path": str(tmp_path / "out")},
+        "output": {"path": str(out)},
         "tracking": {"enabled": False},
     }
+
+
+@pytest.fixture
+def events_config(data: Path, tmp_path: Path) -> Config:
+    return config_of(data, tmp_path / "out")
+
+
+@pytest.fixture
+def own_config(data: Path, tmp_path: Path) -> Config:
+    """The same on a copy of the tables that the test may change."""
+    shutil.copytree(data, tmp_path / "data")
+    return config_of(tmp_path / "data", tmp_path / "out")
 
 
 def saved(config: Config, folder: Path) -> str:
@@ -114,11 +135,11 @@ def assert_equal_runs(left: Path, right: Path) -> None:
     assert [manifests[0][name] for name in kept] == [manifests[1][name] for name in kept]
 
 
-@pytest.fixture
-def clean(spark: Any, events_config: Config, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def clean(spark: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the same run without any fault."""
-    folder = tmp_path / "clean"
-    job.run({**events_config, "output": {"path": str(folder)}}, "experiment")
+    folder = tmp_path_factory.mktemp("clean") / "out"
+    job.run(config_of(data, folder), "experiment")
     return folder
 
 
@@ -133,6 +154,7 @@ def runs_in_store(experiment: str) -> list[Any]:
     return [] if found is None else list(client.search_runs([found.experiment_id]))
 
 
+@once
 def test_a_finished_run_is_left_as_it_is(spark, events_config, tmp_path, capsys, monkeypatch):
     """Once more the same: no scan, no byte and no time of a file changed, one MLflow run, and it says so."""
     events_config["tracking"] = {"experiment": "fault-repeat"}
@@ -154,14 +176,15 @@ def forbidden(*arguments: Any, **named: Any) -> Any:
     raise AssertionError("the table was read again")
 
 
-def test_changed_input_is_another_run(spark, events_config, tmp_path):
+@once
+def test_changed_input_is_another_run(spark, own_config, tmp_path):
     """The same configuration on a table with one more file does not pass for the old result."""
-    job.run(events_config, "experiment")
+    job.run(own_config, "experiment")
     before = state(tmp_path / "out")
     part = tmp_path / "data" / "exposures" / "part-0.parquet"
     pq.write_table(pq.read_table(part).slice(0, 1), part.with_name("part-1.parquet"))
     with pytest.raises(ConfigError, match="Choose another output"):
-        job.run(events_config, "experiment")
+        job.run(own_config, "experiment")
     assert state(tmp_path / "out") == before
 
 
@@ -179,6 +202,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@once
 def test_a_run_killed_before_its_manifest_is_repaired(spark, engine, events_config, clean, tmp_path):
     """SIGKILL to the driver when the tables are there and the manifest is not."""
     local = "sail" if importlib.util.find_spec("pysail") else "spark"
@@ -222,8 +246,13 @@ def break_at(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["the claim", "the staged table", "the first table", "the fourth table", "the report", "the manifest", "the end"],
-)
+    [
+        "the staged table",
+        "the manifest",
+        *(pytest.param(place, marks=once)
+          for place in ("the claim", "the first table", "the fourth table", "the report", "the end")),
+    ],
+)  # fmt: skip
 def test_a_run_that_dies_anywhere_is_repaired(place, spark, events_config, clean, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         break_at(place, patch)
@@ -239,6 +268,7 @@ def test_a_run_that_dies_anywhere_is_repaired(place, spark, events_config, clean
     assert_equal_runs(out, clean)
 
 
+@once
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RunError("write_failed", path="x", reason="full")])
 def test_a_run_that_fails_tidies_up(error, spark, events_config, tmp_path, capsys, monkeypatch):
     """An interrupt, a lack of memory, a full disk: an exit code, a message, and no folder."""
@@ -283,6 +313,7 @@ class Reader(threading.Thread):
         self.complete += 1
 
 
+@once
 def test_a_reader_never_sees_half_a_result(spark, events_config, tmp_path):
     """While runs are made, die before their end, are repaired and repeated."""
     reader = Reader(tmp_path)
@@ -307,6 +338,7 @@ def test_a_reader_never_sees_half_a_result(spark, events_config, tmp_path):
 # --- cut off ---------------------------------------------------------------------------------------------------
 
 
+@once
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_store_that_is_away_costs_no_result(language, spark, events_config, tmp_path, capsys, monkeypatch):
     """Exit 1 and a clear message; tables and report are there. With a store again: logged, and no second scan."""
@@ -345,6 +377,7 @@ def test_a_store_that_is_away_costs_no_result(language, spark, events_config, tm
     assert len(runs_in_store(experiment)) == 1
 
 
+@once
 def test_an_unfinished_mlflow_run_is_not_taken_for_the_result(spark, events_config, tmp_path, monkeypatch):
     """The logging dies on its way: the run in the store is marked, and the next attempt makes a whole one."""
     from mlflow import MlflowClient
@@ -380,14 +413,17 @@ def refusal_on_solving(config: Config, folder: Path) -> None:
     config["method"]["shares"] = {"control": 0.5, "treatment": 0.3, "never": 0.2}
 
 
-@pytest.mark.parametrize("scratch", [False, True])
-@pytest.mark.parametrize("refuse", [early_refusal, late_refusal, refusal_on_solving])
-def test_a_refusal_leaves_no_folder(refuse: Callable[[Config, Path], None], scratch, spark, events_config, tmp_path):
-    refuse(events_config, tmp_path)
+@pytest.mark.parametrize("scratch", [False, pytest.param(True, marks=once)])
+@pytest.mark.parametrize(
+    "refuse",
+    [late_refusal, pytest.param(early_refusal, marks=once), pytest.param(refusal_on_solving, marks=once)],
+)
+def test_a_refusal_leaves_no_folder(refuse: Callable[[Config, Path], None], scratch, spark, own_config, tmp_path):
+    refuse(own_config, tmp_path)
     if scratch:
-        events_config["output"]["scratch"] = str(tmp_path / "scratch")
+        own_config["output"]["scratch"] = str(tmp_path / "scratch")
     with pytest.raises(GateError):
-        job.run(events_config, "experiment")
+        job.run(own_config, "experiment")
     assert not (tmp_path / "out").exists()
     assert names(tmp_path / "scratch") == set()
 
@@ -415,6 +451,7 @@ def test_kept_units_are_kept(spark, events_config, tmp_path):
     assert len(pq.read_table(tmp_path / "out" / "_stage" / "units")) == N
 
 
+@once
 def test_an_output_that_cannot_be_written_is_named(spark, events_config, tmp_path, capsys):
     """The output lies below a file: exit 1 or 2, two lines, nothing left."""
     (tmp_path / "wall").write_text("a file", encoding="utf-8")

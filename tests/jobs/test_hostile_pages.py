@@ -16,6 +16,9 @@ import pytest
 from causal_spark import cli, job
 from tests.jobs.hostile import DAY, START, XSS, Config, N, config_for, saved, units, write
 
+# What is tested is the driver's: on the embedded engine alone.
+once = pytest.mark.engines("sail")
+
 ACTIVE = {"script", "iframe", "object", "embed", "link", "base", "form", "input", "img", "video", "source", "frame",
           "audio", "applet", "foreignobject", "animate", "set", "textarea"}  # fmt: skip
 LINKS = ("href", "src", "srcset", "action", "data", "xlink:href", "background", "poster", "formaction")
@@ -96,7 +99,7 @@ def hostile_run(folder: Path) -> Config:
     return config
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=once)])
 def test_the_page_runs_and_loads_nothing(language, spark, tmp_path, capsys):
     """Hostile names of metrics, arms, segments, their values and the run, through the whole job."""
     config = hostile_run(tmp_path)
@@ -114,6 +117,7 @@ def test_the_page_runs_and_loads_nothing(language, spark, tmp_path, capsys):
     assert "{{7*7}}" in told
 
 
+@once
 def test_the_page_of_hostile_events(spark, tmp_path):
     """With effects by day, where the names stand in a drawing, too; and the drawings as files."""
     made = job.run(hostile_events(tmp_path), "experiment")
@@ -168,6 +172,7 @@ def hostile_events(folder: Path) -> Config:
     return config
 
 
+@once
 def test_a_spreadsheet_runs_no_cell(spark, tmp_path, monkeypatch):
     """In the tables that MLflow keeps as CSV no text begins like a formula."""
     from causal_spark.report import tracking
@@ -191,6 +196,7 @@ def test_a_spreadsheet_runs_no_cell(spark, tmp_path, monkeypatch):
             assert not cell.startswith("-") or re.fullmatch(r"-(\d.*|inf)", cell), cell
 
 
+@once
 def test_a_label_cannot_write_to_the_terminal(spark, tmp_path, capsys):
     """Control characters in the data's own labels: in no line of the terminal, and the page has none either."""
     label = "\x1b[2J\x1b]0;owned\x07treatment\nNOT A LINE"

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom on every engine, and its numbers are those of statsmodels and scipy."""
+"""The notebook runs from top to bottom, also on Spark Connect, and its numbers are those of statsmodels and scipy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from scipy import stats
 from statsmodels.stats.proportion import proportions_ztest
 
 from tests.run import ROOT
+
+pytestmark = pytest.mark.engines("sail", "connect")
 
 NOTEBOOK = ROOT / "notebooks" / "experiment.py"
 MARK, CELL, MAGIC = "# Databricks notebook source", "# COMMAND ----------", "# MAGIC"

@@ -1,4 +1,4 @@
-"""The matching notebook runs from top to bottom on every engine, and recovers what is known of its data."""
+"""The matching notebook runs from top to bottom and recovers what is known of its data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from tests.jobs.test_notebook import run_notebook
 from tests.run import ROOT
+
+pytestmark = pytest.mark.engines("sail")  # the jobs it runs are tested on every engine
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from causal_spark import job
 from causal_spark.errors import GateError
 
+pytestmark = pytest.mark.engines("sail", "spark")
+
 RTOL = 1e-9
 ALPHA = 0.05
 

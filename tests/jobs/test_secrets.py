@@ -14,6 +14,9 @@ from causal_spark import cli, job
 from causal_spark.errors import CausalSparkError
 from tests.jobs.hostile import config_for, put, saved, units, write
 
+# What is tested is the driver's: on the embedded engine alone.
+once = pytest.mark.engines("sail")
+
 SECRETS = {
     "user of the tracking address": "s3cr3t-alpha-01",
     "key of the tracking address": "s3cr3t-bravo-02",
@@ -83,6 +86,7 @@ def test_no_secret_in_a_run_that_is_tracked(spark, planted, tmp_path, capsys):
     assert assert_no_secret_below(store.parent / "mlartifacts" / "no-secret") > 5
 
 
+@once
 def test_no_secret_when_the_tracking_store_is_away(spark, planted, tmp_path, capsys):
     write(units(), tmp_path / "units")
     config = config_for(tmp_path)
@@ -96,6 +100,7 @@ def test_no_secret_when_the_tracking_store_is_away(spark, planted, tmp_path, cap
     assert assert_no_secret_below(tmp_path, Path(file)) > 8
 
 
+@once
 @pytest.mark.parametrize("told_by", ["configuration", "environment"])
 def test_no_secret_in_the_closing_lines(told_by, spark, planted, tmp_path, capsys, monkeypatch):
     """The line that says how to open the MLflow run."""
@@ -158,6 +163,7 @@ def test_no_secret_in_a_configuration_that_cannot_be_read(tmp_path, capsys):
         assert_no_secret(told)
 
 
+@once
 def test_no_secret_in_what_nobody_foresaw(spark, planted, tmp_path, capsys, monkeypatch):
     def broken(*arguments: Any) -> None:
         raise RuntimeError(f"cannot reach {ADDRESS}")

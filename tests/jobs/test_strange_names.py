@@ -8,45 +8,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from causal_spark import job
-from tests.jobs.hostile import DAY, START, Config, N, config_for, put, units, write
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every name on Sail and classic Spark; one in five on Spark Connect, which takes seconds for each."""
-    step = 5 if metafunc.config.getoption("--engine") == "connect" else 1
-    if "strange" in metafunc.fixturenames:
-        metafunc.parametrize("strange", HONEST[::step])
-
+from tests.jobs.hostile import DAY, START, Config, N, config_for, units, write
 
 HONEST = ["x`y", "a.b", "revenue (€)", "收入", "order by", "it's", 'say "hi"', "back\\slash", "100%", "{brace}", "a;b",
           "<b>", "🙂", "名.`字", "events", "arm", "n"]  # fmt: skip
 
 
 def estimates(config: Config) -> list[list[float]]:
-    outcome = job.run(config, "experiment")
-    assert outcome.result is not None
-    frame = outcome.result.estimates
-    return frame[["estimate", "std_error", "p_value", "conf_low", "conf_high", "n"]].to_numpy(float).tolist()
+    made = job.run(config, "experiment")
+    assert made.result is not None
+    return numbers(made.result.estimates)
 
 
-@pytest.fixture(scope="module")
-def plain_estimates(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
-    """The estimates under plain names."""
-    folder = tmp_path_factory.mktemp("plain")
-    write(units(), folder / "units")
-    return estimates(put(config_for(folder), "method.metrics.0.winsorize", 0.99))
+def numbers(frame: pd.DataFrame, outcome: str | None = None) -> list[list[float]]:
+    chosen = frame if outcome is None else frame[frame["outcome"] == outcome]
+    return chosen[["estimate", "std_error", "p_value", "conf_low", "conf_high", "n"]].to_numpy(float).tolist()
 
 
-def test_a_strange_column_works_like_any_other(strange, spark, tmp_path, plain_estimates):
-    """The column as metric, with the metric named like it: the numbers are those of the plain name."""
-    write(units({"revenue": strange}), tmp_path / "units")
+def test_strange_columns_work_like_any_other(spark, tmp_path):
+    """The same column under every name at once, each metric named like its column: the numbers of the plain name."""
+    columns = units()
+    write(columns | dict.fromkeys(HONEST, columns["revenue"]), tmp_path / "units")
     config = config_for(tmp_path)
-    config["method"]["metrics"][0] |= {"name": strange, "value": strange, "winsorize": 0.99}
-    np.testing.assert_allclose(estimates(config), plain_estimates, rtol=1e-12)
+    metric = config["method"]["metrics"][0] | {"winsorize": 0.99}
+    config["method"]["metrics"] = [metric | {"name": name, "value": name} for name in ("revenue", *HONEST)]
+    made = job.run(config, "experiment")
+    assert made.result is not None
+    plain_estimates = numbers(made.result.estimates, "revenue")
+    assert len(plain_estimates) > 8
+    for name in HONEST:
+        found = numbers(made.result.estimates, name)
+        np.testing.assert_allclose(found, plain_estimates, rtol=1e-12, err_msg=name)
 
 
 STRANGE = {
@@ -129,6 +126,14 @@ def event_config(folder: Path, out: str) -> Config:
     return config
 
 
+@pytest.fixture(scope="module")
+def plain_events(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> list[list[float]]:
+    """The estimates of events under plain names."""
+    folder = tmp_path_factory.mktemp("plain")
+    event_tables(folder, {}, {}, ("control", "treatment"))
+    return estimates(event_config(folder, "out"))
+
+
 @pytest.mark.parametrize(
     ("exposure", "event", "metrics"),
     [
@@ -143,8 +148,7 @@ def event_config(folder: Path, out: str) -> Config:
     ],
     ids=["strange", "elapsed", "arm", "type", "unit"],
 )  # fmt: skip
-def test_events_of_strange_names_work_like_any_other(exposure, event, metrics, spark, tmp_path):
-    event_tables(tmp_path / "plain", {}, {}, ("control", "treatment"))
+def test_events_of_strange_names_work_like_any_other(exposure, event, metrics, spark, tmp_path, plain_events):
     event_tables(tmp_path / "strange", exposure, event, LABELS)
     strange = event_config(tmp_path / "strange", "out")
     strange["method"] |= {
@@ -159,5 +163,4 @@ def test_events_of_strange_names_work_like_any_other(exposure, event, metrics, s
         metric["name"] = name
         metric["where"][0]["column"] = event.get("type", "type")
     strange["method"]["metrics"][0]["value"] = event["amount"]
-    plain_config = event_config(tmp_path / "plain", "out")
-    np.testing.assert_allclose(estimates(strange), estimates(plain_config), rtol=1e-9)
+    np.testing.assert_allclose(estimates(strange), plain_events, rtol=1e-9)
