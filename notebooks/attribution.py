@@ -25,6 +25,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from causal_spark import job, simulate_journeys
 
@@ -127,3 +128,65 @@ display(pd.read_parquet(f"{folder}/plan/scenarios"))
 # COMMAND ----------
 
 displayHTML(Path(folder, "plan", "report.html").read_text(encoding="utf-8"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## 3. From credit to a plan
+# MAGIC
+# MAGIC With a `period` and costs that have a time, the attribution leaves the table `credits_by_period`, which the budget job
+# MAGIC reads as its history. The plan is as causal as the credit: here costs follow the touches, so no curve can tell more.
+
+# COMMAND ----------
+
+costs = log.touches.to_pandas()
+costs["day"] = costs["ts"].dt.floor("D")
+costs = costs.groupby(["channel", "day"]).size().mul(0.3).rename("cost").reset_index()
+simulate_journeys.write_table(pa.Table.from_pandas(costs, preserve_index=False), Path(folder, "data", "daily_costs"))
+weekly = job.run(
+    {
+        "job": "attribution",
+        "input": {
+            "touches": {"table": f"{folder}/data/touches"},
+            "conversions": {"table": f"{folder}/data/conversions"},
+            "spend": {"table": f"{folder}/data/daily_costs"},
+        },
+        "method": {
+            "person": "user_id",
+            "time": "ts",
+            "channel": "channel",
+            "value": "revenue",
+            "models": ["markov_1"],
+            "replicates": 0,
+            "period": "week",
+            "spend": {"channel": "channel", "cost": "cost", "time": "day"},
+        },
+        "output": {"path": f"{folder}/weekly"},
+        "tracking": {"enabled": False},
+    },
+    "attribution",
+)
+
+# COMMAND ----------
+
+credited = job.run(
+    {
+        "job": "budget",
+        "input": {"history": {"table": f"{folder}/weekly/credits_by_period"}},
+        "method": {
+            "where": [{"column": "model", "value": "markov_1"}, {"column": "complete", "value": True}],
+            "channel": "channel",
+            "period": "period",
+            "spend": "cost",
+            "outcome": "conversions",
+            "curves": ["log", "power", "michaelis_menten"],
+        },
+        "output": {"path": f"{folder}/credited"},
+        "tracking": {"enabled": False},
+    },
+    "budget",
+)
+
+# COMMAND ----------
+
+display(pd.read_parquet(f"{folder}/credited/plan"))

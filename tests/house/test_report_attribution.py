@@ -43,10 +43,12 @@ def compressed(names: tuple[str, ...] = ("search", "email", "tv")) -> Compressed
     return replace(made, costs=costs)
 
 
+@cache
 def credited(names: tuple[str, ...] = ("search", "email", "tv"), lifts: tuple[Lift, ...] = ()) -> Result:
     return attribution.solve(METHOD, replace(compressed(names), lifts=lifts))
 
 
+@cache
 def planned(names: tuple[str, ...] = ("search", "social", "tv")) -> Result:
     rng = np.random.default_rng(4)
     spend = {name: tuple(rng.uniform(10, 100, 40).round(2)) for name in names}

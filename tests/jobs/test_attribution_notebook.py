@@ -17,7 +17,7 @@ def test_runs_and_shows_credit_and_plan(spark, tmp_path: Path) -> None:
     names, shown = run_notebook(
         ROOT / "notebooks" / "attribution.py", spark, {"folder": str(tmp_path), "persons": "1500"}
     )
-    caused, compared, plan, scenarios = shown
+    caused, compared, plan, scenarios, credited = shown
     bought = names["log"].conversions.num_rows
     assert caused["caused"].sum() == bought
     for model in ("first", "linear", "markov_1", "shapley", "shapley_rate"):
@@ -25,4 +25,6 @@ def test_runs_and_shows_credit_and_plan(spark, tmp_path: Path) -> None:
     assert set(plan["channel"]) == set(RESPONSES)
     assert plan["spend_planned"].sum() == pytest.approx(plan["spend_now"].sum(), rel=1e-9)
     assert scenarios.loc[scenarios["scenario"] == "plan", "gain"].item() > 0
+    weekly = names["weekly"].result.diagnostics["credits_by_period"].query("complete")
+    assert credited["spend_now"].sum() == pytest.approx(weekly["cost"].sum() / weekly["period"].nunique(), rel=1e-9)
     assert len(names["pages"]) == 2
