@@ -80,9 +80,7 @@ def run(data: Mapping[str, Any]) -> Any:
     return job.run(data, "design").result
 
 
-def only_on_sail(engine: str) -> None:
-    if engine != "sail":
-        pytest.skip("nothing here that the other runs do not compare on every engine")
+ONLY_ON_SAIL = pytest.mark.engines("sail")  # nothing here that the other runs do not compare on every engine
 
 
 def compressed(out: Path) -> design.Compressed:
@@ -126,16 +124,14 @@ def method(**changes: Any) -> design.Design:
 # published values -------------------------------------------------------------------------------------------------
 
 
+@ONLY_ON_SAIL
 @pytest.mark.parametrize(("name", "lift", "control", "unpooled", "pooled"), [
     ("fifth", 0.25, 1030, 1091, 1094),
     ("tenth", 0.1, 14313, 14748, 14751),
     ("twentieth", 0.05, 120146, 122121, 122123),
 ])  # fmt: skip
-def test_r8_sizes_of_proportions(
-    planning, engine: str, name: str, lift: float, control: int, unpooled: int, pooled: int
-) -> None:
+def test_r8_sizes_of_proportions(planning, name: str, lift: float, control: int, unpooled: int, pooled: int) -> None:
     """Units of an arm: printed ones are rounded to the nearest, the job's are rounded up."""
-    only_on_sail(engine)
     for formula, printed in (("control", control), ("unpooled", unpooled), ("pooled", pooled)):
         asked = method(proportions=formula)
         result = design.solve(asked, compressed(planning[1]))
@@ -146,9 +142,9 @@ def test_r8_sizes_of_proportions(
         assert table(result, "sizes", outcome=name)["formula"].unique().tolist() == [f"z_{formula}"]
 
 
-def test_r8_totals(planning, engine: str) -> None:
+@ONLY_ON_SAIL
+def test_r8_totals(planning) -> None:
     """Power 0.85: variance 100 and 0.3 take 39904 (z), 0.34 and 0.003 take 897348 (each arm rounded down)."""
-    only_on_sail(engine)
     asked = method(power=0.85)
     found = {s.outcome: s for s in planned.subjects(asked, compressed(planning[1]))}
     assert found["spread"].variance == pytest.approx(100, rel=RTOL)
@@ -186,9 +182,9 @@ def test_days_of_the_week(planning, units: pd.DataFrame) -> None:
     assert two_weeks["units"] == 2 * week.sum()
 
 
-def test_size_power_and_smallest_effect_go_together(planning, engine: str) -> None:
+@ONLY_ON_SAIL
+def test_size_power_and_smallest_effect_go_together(planning) -> None:
     """At the rounded size the power is reached, two units fewer do not reach it, and no larger effect is needed."""
-    only_on_sail(engine)
     result, out = planning
     found, asked = {(s.outcome, s.test): s for s in planned.subjects(method(), compressed(out))}, method()
     for row in table(result, "sizes").to_dict("records"):
@@ -205,9 +201,9 @@ def test_size_power_and_smallest_effect_go_together(planning, engine: str) -> No
         assert table(result, "detectable", **of_size)["effect"].item() == planned.smallest(asked, subject, 20_000)
 
 
-def test_clusters_against_statsmodels(spark, engine: str, units: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
+@ONLY_ON_SAIL
+def test_clusters_against_statsmodels(spark, units: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
     """The cluster-robust error of the mean of all units; the measured design effect is that of the ICC it implies."""
-    only_on_sail(engine)
     result = run(config(folder, tmp_path / "out", metrics=[METRICS[0], METRICS[6]], cluster="store", aa={"splits": 400},
                         assign={"salt": "s"}))  # fmt: skip
     row = table(result, "metrics", outcome="y", test="cluster").iloc[0]
@@ -228,9 +224,9 @@ def test_clusters_against_statsmodels(spark, engine: str, units: pd.DataFrame, f
     assert rows["arm"].tolist() == [arm(key, "s", edges) for key in rows["unit"]]
 
 
-def test_arms_of_unequal_shares(spark, engine: str, planning) -> None:
+@ONLY_ON_SAIL
+def test_arms_of_unequal_shares(spark, planning) -> None:
     """Three treatments: the neediest decides, at a third of alpha."""
-    only_on_sail(engine)
     shares = {"control": 0.4, "a": 0.3, "b": 0.2, "c": 0.1}
     asked = method(shares=shares, assign=None)
     result = design.solve(asked, replace(compressed(planning[1]), drawn=None))
@@ -331,9 +327,9 @@ def test_plain_python_repeats_the_balanced_assignment(planning, units: pd.DataFr
     assert rows["n"].tolist() == [int((arms == name).sum()) for name in SHARES]
 
 
-def test_layers_strata_and_types(spark, engine: str, units: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
+@ONLY_ON_SAIL
+def test_layers_strata_and_types(spark, units: pd.DataFrame, folder: Path, tmp_path: Path) -> None:
     """Texts of the same digits get the same arms; experiments of a layer share no unit; strata are balanced within."""
-    only_on_sail(engine)
     ranges = {"one": [0, 0.4], "two": [0.4, 1]}
     texts = written(units.assign(id=units["id"].astype(str)), tmp_path / "texts")
     found = {}
@@ -361,9 +357,9 @@ def test_layers_strata_and_types(spark, engine: str, units: pd.DataFrame, folder
 # rows of unit and day -----------------------------------------------------------------------------------
 
 
-def test_days_are_added_up(spark, engine: str, tmp_path: Path) -> None:
+@ONLY_ON_SAIL
+def test_days_are_added_up(spark, tmp_path: Path) -> None:
     """The same plan as from the table that pandas adds up; earlier days are the covariate."""
-    only_on_sail(engine)
     rng = np.random.default_rng(5)
     user = np.repeat(np.arange(400), 10)
     rows = pd.DataFrame({
@@ -392,8 +388,8 @@ def test_days_are_added_up(spark, engine: str, tmp_path: Path) -> None:
 # the run --------------------------------------------------------------------------------------------------
 
 
-def test_the_report_speaks_both_languages(planning, engine: str) -> None:
-    only_on_sail(engine)
+@ONLY_ON_SAIL
+def test_the_report_speaks_both_languages(planning) -> None:
     from causal_spark.report.page import figures, render
 
     result, out = planning
@@ -421,8 +417,8 @@ def test_a_run_is_repeated_and_resolved(planning, folder: Path, tmp_path: Path) 
         job.resolve(str(out), {"assign": None}, str(tmp_path / "no"))
 
 
-def test_the_template_runs(spark, engine: str, tmp_path: Path) -> None:
-    only_on_sail(engine)
+@ONLY_ON_SAIL
+def test_the_template_runs(spark, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"user_id": np.arange(500), "converted": (rng.random(500) < 0.2).astype(int),
                           "revenue": rng.gamma(1, 5, 500), "revenue_pre": rng.gamma(1, 5, 500),
@@ -492,6 +488,7 @@ def test_large_tables_need_a_folder(tmp_path: Path) -> None:
             job.validate(data, "design")
 
 
+@ONLY_ON_SAIL
 @pytest.mark.parametrize(("named", "change", "more", "kind"), [
     ("ZERO_VARIANCE", lambda d: d.assign(y=1.0), {}, GateError),
     ("FRACTIONS", lambda d: d.assign(y=0.5 + d["x"] / 100),
@@ -511,8 +508,7 @@ def test_large_tables_need_a_folder(tmp_path: Path) -> None:
     ("2 salts", lambda d: d, {"assign": {"salt": "s", "rerandomize": {"covariates": ["x", "views"], "draws": 2,
                                                                     "accepted": 1e-9}}}, StatisticError),
 ])  # fmt: skip
-def test_a_bad_table_is_refused(spark, engine: str, units, tmp_path: Path, named, change, more, kind) -> None:
-    only_on_sail(engine)
+def test_a_bad_table_is_refused(spark, units, tmp_path: Path, named, change, more, kind) -> None:
     frame = change(units.head(200)[["id", "x", "y", "store", "views"]])
     with pytest.raises(CausalSparkError, match=named) as caught:
         run(config(written(frame, tmp_path / "in"), tmp_path / "out", **more))
@@ -520,9 +516,9 @@ def test_a_bad_table_is_refused(spark, engine: str, units, tmp_path: Path, named
     assert not (tmp_path / "out").exists()
 
 
-def test_effects_that_no_size_finds_have_a_reason(planning, engine: str) -> None:
+@ONLY_ON_SAIL
+def test_effects_that_no_size_finds_have_a_reason(planning) -> None:
     """A share of 0.34 cannot triple; a mean of 0 has no relative effect."""
-    only_on_sail(engine)
     result = design.solve(method(lifts=[2.5], effects={}), compressed(planning[1]))
     for name, reason in (("third", "out of the range"), ("spread", "mean is 0")):
         row = table(result, "sizes", outcome=name).iloc[0]
