@@ -13,7 +13,7 @@ from causal_spark.methods.experiment import Metric
 from causal_spark.solve.assignment import Layer
 
 KINDS = ("mean", "proportion", "ratio", "count", "revenue", "conversion")
-MOST_SPLITS, MOST_DRAWS, LONGEST = 100_000, 20_000, 3_660
+MOST_SPLITS, MOST_DRAWS, LONGEST = 100_000, 5_000, 3_660
 
 
 def _number(where: str, got: object, good: bool, expected: str) -> None:
