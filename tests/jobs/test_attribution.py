@@ -122,6 +122,8 @@ def test_credit_of_every_touch(spark, engine: str, log: Log, folder: Path, tmp_p
     result = run(config(folder, tmp_path / "out", models=models, touch_credit=True, replicates=0)).result
     assert result is not None
     touches = pq.read_table(tmp_path / "out" / "touch_credit").to_pandas()
+    for column in ("time", "conversion_time"):  # Spark leaves the zone out of its files: they are in UTC
+        touches[column] = pd.to_datetime(touches[column], utc=True)
     assert set(touches["model"]) == set(models)
     for model in models:
         mine = touches[touches["model"] == model].groupby("channel")
