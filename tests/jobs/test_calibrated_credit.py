@@ -44,6 +44,7 @@ def attribute(folder: Path, table: Path, out: str, **method: Any) -> job.Outcome
     return job.run(data, "attribution")
 
 
+@pytest.mark.engines("sail", "spark")
 def test_a_run_folder_scales_the_credit(spark, holdout: Path, tmp_path: Path) -> None:
     folder = write(journeys(persons=1_500, seed=8), tmp_path)
     asked = [
@@ -68,6 +69,7 @@ def test_a_run_folder_scales_the_credit(spark, holdout: Path, tmp_path: Path) ->
     assert named["column"].tolist() == ["radar"]
 
 
+@pytest.mark.engines("sail")
 def test_calibration_without_a_table_is_refused(spark, tmp_path: Path) -> None:
     folder = write(journeys(persons=200, seed=8), tmp_path)
     data = {"job": "attribution", "input": {name: {"table": str(folder / name)} for name in ("touches", "conversions")},

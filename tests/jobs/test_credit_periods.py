@@ -20,6 +20,8 @@ from tests.run import ROOT
 
 WINDOW = 30 * DAY
 MODELS = ["last", "linear", "markov_1"]
+# The driver's part: on the embedded engine alone.
+once = pytest.mark.engines("sail")
 
 
 def daily_costs(log: Log) -> pa.Table:
@@ -63,6 +65,7 @@ def monday(times: pd.Series) -> pd.Series:
     return (days - pd.to_timedelta(days.dt.dayofweek, unit="D")).dt.strftime("%Y-%m-%d")
 
 
+@pytest.mark.engines("sail", "spark")
 def test_last_touch_by_week_is_that_of_plain_pandas(attributed: Path, log: Log) -> None:
     """The last touch of each conversion in its window, if no earlier conversion had it; counted in its own week."""
     touches = log.touches.to_pandas().sort_values("ts", kind="stable")[["user_id", "ts", "channel"]]
@@ -81,6 +84,7 @@ def test_last_touch_by_week_is_that_of_plain_pandas(attributed: Path, log: Log) 
         assert row["value"] == pytest.approx(v, abs=1e-6), key  # cents in fixed point
 
 
+@once
 def test_periods_add_up_and_costs_stand_beside(attributed: Path, log: Log) -> None:
     credits_, whole = table(attributed, "credits_by_period"), table(attributed, "estimates")
     whole = whole[(whole["segment"] == "all") & (whole["outcome"] == "conversions")].set_index(["method", "term"])
@@ -99,6 +103,7 @@ def test_periods_add_up_and_costs_stand_beside(attributed: Path, log: Log) -> No
         assert complete == (start >= first and start + timedelta(days=7) <= first + timedelta(days=90)), period
 
 
+@once
 def test_unattributed_conversions_have_their_period(attributed: Path, log: Log) -> None:
     estimates = table(attributed, "estimates").query("method == 'last' and outcome == 'conversions'")
     weeks = estimates[estimates["segment"].str.startswith("period=")].groupby("segment")["estimate"].sum()
@@ -106,6 +111,7 @@ def test_unattributed_conversions_have_their_period(attributed: Path, log: Log) 
     assert {f"period={week}": n for week, n in counted.items()} == weeks[weeks > 0].to_dict()
 
 
+@once
 @pytest.mark.parametrize("page", ["budget.md", "budget.zh.md"])
 def test_the_budget_reads_the_run_as_the_page_says(attributed: Path, tmp_path: Path, page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
