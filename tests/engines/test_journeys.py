@@ -50,7 +50,7 @@ def log() -> Log:
 def test_files_row_order_and_engine_change_no_bit(spark, engine, log, files, tmp_path, monkeypatch) -> None:
     if engine != "sail" and files != 7:
         pytest.skip("every number of files on the embedded engine, one on the others")
-    monkeypatch.setattr(cluster, "BUCKET_ROWS", [100_000, 900, 250][[1, 2, 7].index(files)])
+    monkeypatch.setattr(cluster, "BUCKET_ROWS", [100_000, 900, 700][[1, 2, 7].index(files)])
     rng = np.random.default_rng(files)
     mixed = Log(log.touches.take(rng.permutation(log.touches.num_rows)),
                 log.conversions.take(rng.permutation(log.conversions.num_rows)), log.spend, log.caused)  # fmt: skip
