@@ -62,6 +62,8 @@ def rows_of(
     return _grouped(frame, plan, columns, engine).applyInArrow(lambda table: work(_sorted(table, names)), schema)
 
 
+# Blocks for each part of the shuffle: few, since engines look through a part once for each of its blocks.
+TOGETHER = 2
 # TREATED, HOME and SHARED travel as one small number.
 _FLAGS = {TREATED: 1, HOME: 2, SHARED: 4}
 
@@ -78,7 +80,9 @@ def _grouped(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engin
     flags = sum((col(name).cast("int") * F.lit(bit) for name, bit in _FLAGS.items()), F.lit(0)).cast("tinyint")
     sent = [POINT, *([NUMBER] if len(plan.line.groups) > 1 else [])]
     chosen = [col(name).alias(name) for name in sent] + [col(name).alias(f"c{i}") for i, name in enumerate(columns)]
-    return rows.select(F.col(BLOCK).alias("block"), flags.alias("flags"), *chosen).groupBy("block")
+    sent_rows = rows.select(F.col(BLOCK).alias("block"), flags.alias("flags"), *chosen)
+    parts = max(1, len(np.unique(plan.block)) // TOGETHER)
+    return sent_rows.repartition(parts, F.col("block")).groupBy("block")
 
 
 def _sorted(table: pa.Table, columns: Sequence[str]) -> Block:
