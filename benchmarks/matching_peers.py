@@ -70,13 +70,13 @@ def _dowhy(path: Path, task: str) -> float:
 
 
 def _psmpy(path: Path, task: str) -> float:
-    """It fits its own propensity and keeps the whole matrix of distances."""
+    """It fits its own propensity and matches by a tree."""
     from psmpy import PsmPy
 
     frame = _frame(path)
     found = PsmPy(frame[["unit", "treated", "score"]].copy(), treatment="treated", indx="unit", exclude=[])
     found.logistic_ps(balance=False)
-    found.knn_matched(matcher="propensity_logit", replacement=True, caliper=None)
+    found.kdtree_matched(matcher="propensity_logit", replacement=True, caliper=None)
     pairs, y = found.matched_ids.dropna(), frame.set_index("unit")["y"]
     return float((y[pairs["unit"]].to_numpy() - y[pairs["matched_ID"].astype(int)].to_numpy()).mean())
 
@@ -101,6 +101,6 @@ PEERS = {
     "pandas + scikit-learn": Peer(_script, "sklearn", 5_000_000),
     "causalml": Peer(_causalml, "causalml", 1_000_000, ("replace", "closest"), exact=False),
     "dowhy": Peer(_dowhy, "dowhy", 1_000_000),
-    "psmpy": Peer(_psmpy, "psmpy", 10_000, exact=False),
+    "psmpy": Peer(_psmpy, "psmpy", 1_000_000, exact=False),
     "cross join": Peer(_cross_join, "pyspark", 100_000),
 }
