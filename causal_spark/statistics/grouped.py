@@ -9,8 +9,8 @@ from causal_spark.statistics.moments import Moments
 
 Key = tuple[str | None, ...]
 
-# The key part that names the block of columns, and the text that stands for NULL.
-BLOCK = "block"
+# The key part that names the block of columns, unlike the name of any column, and the text that stands for NULL.
+BLOCK = "(block)"
 MISSING = "(missing)"
 
 

@@ -445,3 +445,13 @@ def test_amounts_of_both_signs_have_no_hot_unit(spark, rows, tmp_path) -> None:
     checks = job.run(method, "experiment").result.diagnostics["checks"]
     assert signed["optional"].sum() * 0.01 < signed["optional"].max()
     assert "HOT_KEY" not in set(checks["code"])
+
+
+def test_columns_may_be_named_as_the_statistics_are(spark, rows, tmp_path) -> None:
+    named = rows[rows["arm"] != "reserve"].rename(columns={"arm": "block", "country": "n"})
+    pq.write_table(pa.Table.from_pandas(named, preserve_index=False), tmp_path / "units.parquet")
+    asked = {"metrics": [METRICS[2]], "segments": ["n"], "holdouts": [], "shares": None}
+    same = job.run(config(tmp_path / "a", tmp_path / "units.parquet", arm="block", **asked), "experiment")
+    effect = same.result.estimates.query("segment == 'n=DE' and term == 'difference' and contrast == 'blue vs control'")
+    germans = named[named["n"] == "DE"].groupby("block")["converted"].mean()
+    assert_close(effect["estimate"].item(), germans["blue"] - germans["control"])

@@ -13,6 +13,7 @@ from causal_spark.config import build
 from causal_spark.methods.design import Compressed, Design, planned
 from causal_spark.methods.design.compressed import Drawn
 from causal_spark.statistics import Grouped, Moments
+from causal_spark.statistics.grouped import BLOCK
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=500)
@@ -34,7 +35,7 @@ def asked(**changes: object) -> Design:
 
 def history(**more: object) -> Compressed:
     cells = {("all", name): part for name, part in CELLS.items()}
-    return Compressed(Grouped(("arm", "block"), cells), asked().metrics, {"rows": 500, "caps": {}}, **more)  # type: ignore
+    return Compressed(Grouped(("arm", BLOCK), cells), asked().metrics, {"rows": 500, "caps": {}}, **more)  # type: ignore
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
