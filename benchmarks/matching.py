@@ -27,7 +27,8 @@ from benchmarks.results import Line, Results
 SWEEPS = ("grid", "ipw", "replace", "closest", "largest", "clumped")
 WARM = 250_000
 MANY = 5_000_000  # beyond, local Spark does the first tasks only, and nobody the whole job
-CLOSE = 1e-9
+# We average outcomes of ties by rounding (distances within 1e-12), packages take one: it meets one unit in a million.
+CLOSE = 5e-6
 
 
 def main(argv: Sequence[str] | None = None) -> int:

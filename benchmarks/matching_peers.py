@@ -70,7 +70,7 @@ def _dowhy(path: Path, task: str) -> float:
 
 
 def _psmpy(path: Path, task: str) -> float:
-    """It fits its own propensity and matches by a tree."""
+    """It fits its own propensity, and keeps arrays of treated × controls."""
     from psmpy import PsmPy
 
     frame = _frame(path)
