@@ -29,6 +29,8 @@ PACKAGES = (
     "mta",
     "ChannelAttribution",
     "marketing-attribution-models",
+    "ambrosia",
+    "hypex",
 )
 PROC = Path("/proc")
 
