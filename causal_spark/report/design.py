@@ -14,6 +14,7 @@ from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
 MOST_LINES = 8
+LINES = {"superiority": "line", "non-inferiority": "margin", "equivalence": "equal"}
 
 Row = dict[str, Any]
 
@@ -57,10 +58,16 @@ def drawings(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> dict
 
 
 def _scope(phrases: Phrases, result: Result, facts: Mapping[str, Any], things: str) -> str:
-    row = next(iter(records(table_of(result, "detectable"))), {})
-    side = phrases.name("alternative", facts.get("alternative"))
-    return phrases("design_scope", things=things, alternative=side, alpha=numbers.short(row.get("alpha")),
-                   power=numbers.percent(row.get("power"), 0))  # fmt: skip
+    rows = records(table_of(result, "detectable"))
+    level = {row["goal"] == "superiority": numbers.short(row["alpha"]) for row in rows}
+    power = numbers.percent(rows[0]["power"], 0) if rows else ""
+    said = [phrases("design_scope", things=things, power=power)]
+    if True in level:
+        side = phrases.name("alternative", facts.get("alternative"))
+        said.append(phrases("design_scope_effects", alternative=side, alpha=level[True]))
+    if False in level:
+        said.append(phrases("design_scope_margins", alpha=level[False]))
+    return phrases.joined(said)
 
 
 def _tiles(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -107,11 +114,16 @@ def _need(phrases: Phrases, row: Row, things: str) -> str:
     weeks = row.get("weeks", math.nan)
     late = phrases("design_need_late", why=row["note"]) if row["note"] else ""
     time = phrases("design_need_time", weeks=numbers.count(weeks)) if math.isfinite(weeks) else late
-    return phrases("design_need_line", **values, units=numbers.count(row["units"]), things=things, time=time)
+    return phrases(
+        f"design_need_{LINES[row['goal']]}", **values, units=numbers.count(row["units"]), things=things, time=time
+    )
 
 
 def _find(phrases: Phrases, row: Row, things: str) -> str:
-    return phrases("design_find_line", metric=clip(row["outcome"], 60), when=_when(phrases, row, things),
+    if not math.isfinite(row["effect"]):
+        return phrases("design_find_none", metric=clip(row["outcome"], 60), why=row["note"])
+    key = "design_find_line" if row["goal"] == "superiority" else "design_find_margin"
+    return phrases(key, metric=clip(row["outcome"], 60), when=_when(phrases, row, things),
                    lift=numbers.percent(row["lift"]), effect=numbers.plain(row["effect"]))  # fmt: skip
 
 
@@ -128,7 +140,9 @@ def _lift(row: Row) -> str:
 
 
 def _test(phrases: Phrases, row: Row) -> str:
-    return phrases.name("method", row["test"])
+    """The test, and what it shows if that is not an effect."""
+    name, goal = phrases.name("method", row["test"]), row.get("goal", "superiority")
+    return name if goal == "superiority" else f"{name} ({phrases.name('test', goal)})"
 
 
 def _heads(phrases: Phrases, left: Sequence[str], right: Sequence[str], last: Sequence[str] = ()) -> list[Column]:

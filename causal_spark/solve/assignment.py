@@ -13,46 +13,46 @@ from itertools import pairwise
 from causal_spark.errors import ConfigError
 
 SLOTS = 1_000_000
-_MASK = 2**64 - 1
-_P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
-_P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
+MASK = 2**64 - 1
+P1, P2, P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
+P4, P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
 
 
 def xxhash64(data: bytes, seed: int = 42) -> int:
     """XXH64 of bytes (Collet 2012) as a signed 64-bit number, as Spark's ``xxhash64`` gives for a text in UTF-8."""
-    length, i, seed = len(data), 0, seed & _MASK
+    length, i, seed = len(data), 0, seed & MASK
     if length >= 32:
-        lanes = [(seed + _P1 + _P2) & _MASK, (seed + _P2) & _MASK, seed, (seed - _P1) & _MASK]
+        lanes = [(seed + P1 + P2) & MASK, (seed + P2) & MASK, seed, (seed - P1) & MASK]
         while i + 32 <= length:
             for k in range(4):
                 lanes[k] = _round(lanes[k], int.from_bytes(data[i + 8 * k : i + 8 * k + 8], "little"))
             i += 32
-        h = sum(_rotate(lane, turn) for lane, turn in zip(lanes, (1, 7, 12, 18), strict=True)) & _MASK
+        h = sum(_rotate(lane, turn) for lane, turn in zip(lanes, (1, 7, 12, 18), strict=True)) & MASK
         for lane in lanes:
-            h = ((h ^ _round(0, lane)) * _P1 + _P4) & _MASK
+            h = ((h ^ _round(0, lane)) * P1 + P4) & MASK
     else:
-        h = (seed + _P5) & _MASK
-    h = (h + length) & _MASK
+        h = (seed + P5) & MASK
+    h = (h + length) & MASK
     while i + 8 <= length:
-        h = (_rotate(h ^ _round(0, int.from_bytes(data[i : i + 8], "little")), 27) * _P1 + _P4) & _MASK
+        h = (_rotate(h ^ _round(0, int.from_bytes(data[i : i + 8], "little")), 27) * P1 + P4) & MASK
         i += 8
     if i + 4 <= length:
-        h = (_rotate(h ^ (int.from_bytes(data[i : i + 4], "little") * _P1 & _MASK), 23) * _P2 + _P3) & _MASK
+        h = (_rotate(h ^ (int.from_bytes(data[i : i + 4], "little") * P1 & MASK), 23) * P2 + P3) & MASK
         i += 4
     for byte in data[i:]:
-        h = _rotate(h ^ (byte * _P5 & _MASK), 11) * _P1 & _MASK
-    h = (h ^ (h >> 33)) * _P2 & _MASK
-    h = (h ^ (h >> 29)) * _P3 & _MASK
+        h = _rotate(h ^ (byte * P5 & MASK), 11) * P1 & MASK
+    h = (h ^ (h >> 33)) * P2 & MASK
+    h = (h ^ (h >> 29)) * P3 & MASK
     h ^= h >> 32
     return h - 2**64 if h >= 2**63 else h
 
 
 def _rotate(x: int, turn: int) -> int:
-    return ((x << turn) | (x >> (64 - turn))) & _MASK
+    return ((x << turn) | (x >> (64 - turn))) & MASK
 
 
 def _round(lane: int, word: int) -> int:
-    return _rotate((lane + word * _P2) & _MASK, 31) * _P1 & _MASK
+    return _rotate((lane + word * P2) & MASK, 31) * P1 & MASK
 
 
 def salted(key: str, salt: str) -> int:

@@ -250,6 +250,18 @@ def sample_size_equivalence(
     return math.exp(optimize.brentq(short, math.log(scale * 1e-3), math.log(scale * 1e4), xtol=1e-13))
 
 
+def smallest_margin(
+    units: float, v_treatment: float, v_control: float | None = None, split: Split = EQUAL,
+    alpha: float = 0.05, target: float = 0.8,
+) -> float:  # fmt: skip
+    """The equivalence margin at which ``power_equivalence`` is ``target`` for no effect: (z_α + z_{β/2})·se."""
+    _check(alpha, target)
+    if not units > 0:
+        return math.nan
+    error = math.sqrt(split.variance(v_treatment, _same(v_control, v_treatment)) / units)
+    return (_z(alpha, "greater") + float(stats.norm.isf((1 - target) / 2))) * error
+
+
 def _same(value: float | None, other: float) -> float:
     return other if value is None else value
 

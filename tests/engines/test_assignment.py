@@ -1,4 +1,4 @@
-"""Assignment, many salts at once and sums by hashed bucket: plain Python and numpy on the same rows, every engine."""
+"""Assignment and the sums of many salts at once: plain Python and numpy on the same rows, every engine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, StatisticError
 from causal_spark.solve.assignment import SLOTS, arm, arm_edges, salted, slot
-from causal_spark.spark.assignment import Rule, assigned, bucket_totals, counts, draw_sums, require_key
-from causal_spark.spark.units import ClusterSum
+from causal_spark.solve.hashes import slots
+from causal_spark.spark.assignment import Rule, assigned, counts, require_key
+from causal_spark.spark.draws import draw_sums
 
 N = 400
 EDGES = arm_edges({"control": 0.5, "a": 0.3, "b": 0.2})
@@ -43,33 +44,27 @@ def test_arms_are_those_of_plain_python(frame) -> None:
 
 
 def test_sums_of_many_salts(frame) -> None:
-    found = draw_sums(frame, "id", Rule("s", SLOTS, EDGES), 5, {"x": (5.0, 2.0)}, "group")
+    """Keys of several lengths, more salts than are multiplied at once, with strata, a layer and without."""
     x = np.array([(i % 11 - 5) / 2 for i in range(N)])
     level = np.array([f"é {i % 7}" for i in range(N)])
-    for draw in range(5):
+    inside = np.array([100_000 <= slot(salted(key, "layer")) < 900_000 for key in keys()])
+    rule = Rule("s", SLOTS, EDGES, ("layer", 100_000, 900_000))
+    found = draw_sums(frame, "id", rule, 20, {"x": (5.0, 2.0)}, slots, "group")
+    whole = draw_sums(frame, "id", rule, 20, {"x": (5.0, 2.0)}, slots)
+    assert set(found) == set(level)
+    for draw in range(20):
         arms = np.array([arm(key, f"s/{draw}", EDGES) for key in keys()])
-        for name, _ in EDGES:
-            for group in (f"é {i}" for i in range(7)):
-                inside = (arms == name) & (level == group)
-                n, total = found.get((draw, group, name), (0, np.zeros(1)))
-                assert n == inside.sum()
-                assert total[0] == pytest.approx(x[inside].sum(), abs=1e-9)  # halves are whole millionths
+        for place, (name, _) in enumerate(EDGES):
+            mine = inside & (arms == name)
+            assert whole[""][draw, place].tolist() == [mine.sum(), x[mine].sum()]  # halves are whole millionths
+            for group, sums in found.items():
+                some = mine & (level == group)
+                assert sums[draw, place].tolist() == [some.sum(), x[some].sum()]
 
 
-def test_sums_by_bucket(frame) -> None:
-    """Of rows, and of keys with several rows."""
-    sums = [ClusterSum("n", None, ()), ClusterSum("total", "x", (), 10)]
-    x = np.array([i % 11 for i in range(N)], float)
-    bucket = np.array([salted(key, "b") % 16 for key in keys()])
-    n, totals = bucket_totals(frame, "id", sums, 16, "b")
-    assert n.tolist() == totals[:, 0].tolist() == np.bincount(bucket, minlength=16)[np.unique(bucket)].tolist()
-    assert totals[:, 1].tolist() == np.bincount(bucket, x, 16)[np.unique(bucket)].tolist()
-    groups = [f"é {i}" for i in range(7)]
-    place = np.array([salted(group, "b") % 16 for group in groups])
-    n, totals = bucket_totals(frame, "group", sums, 16, "b", clustered=True)
-    assert n.tolist() == np.bincount(place, minlength=16)[np.unique(place)].tolist()
-    of_group = np.bincount(np.arange(N) % 7, x)
-    assert totals[:, 1].tolist() == np.bincount(place, of_group, 16)[np.unique(place)].tolist()
+def test_too_many_sums_are_refused(frame) -> None:
+    with pytest.raises(StatisticError, match="draw, group, arm"):
+        draw_sums(frame, "id", Rule("s", SLOTS, EDGES), 5, {}, slots, "group", max_rows=104)
 
 
 def test_counts_and_keys(frame) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 
 from causal_spark import job
 from causal_spark.config import build, load
@@ -24,8 +25,10 @@ from causal_spark.methods import design
 from causal_spark.methods.design import planned
 from causal_spark.solve.assignment import Layer, arm, arm_edges
 from causal_spark.solve.power import Split, design_effect
+from causal_spark.solve.quantiles import quantile, share_variance
 from causal_spark.solve.splits import acceptance, mahalanobis
 from causal_spark.statistics import Moments
+from causal_spark.statistics.histogram import Histogram
 from tests.run import ROOT
 
 N = 3000
@@ -225,6 +228,32 @@ def test_clusters_against_statsmodels(spark, units: pd.DataFrame, folder: Path, 
 
 
 @ONLY_ON_SAIL
+@pytest.mark.parametrize("cluster", [None, "store"])
+def test_quantiles_are_planned_with_the_error_of_the_experiment_job(
+    spark, units: pd.DataFrame, folder: Path, tmp_path: Path, cluster: str | None
+) -> None:
+    """The variance of a unit (cluster) is that of the quantile's standard error; of a normal, about q(1 - q)/f²."""
+    metric = {"name": "y", "kind": "mean", "value": "y", "quantiles": [0.5, 0.9]}
+    result = run(config(folder, tmp_path / "out", metrics=[metric], cluster=cluster, effects={"y p90": 0.5}))
+    rows = table(result, "metrics", test="quantile").set_index("outcome")
+    h = Histogram.from_integers(np.round(units["y"] * 1e6).astype(np.int64), scale=1e6)
+    for name, q in (("y p50", 0.5), ("y p90", 0.9)):
+        share, n = None, N
+        if cluster is not None:
+            below = np.round(units["y"] * 1e6) <= round(quantile(h, q).estimate * 1e6)
+            sums = np.column_stack([below.groupby(units[cluster]).sum(), units.groupby(cluster).size()])
+            n, share = len(sums), share_variance(Moments.from_rows(["below", "all"], sums), "below", "all")
+        expected = quantile(h, q, share_variance=share)
+        assert rows.loc[name, "mean"] == pytest.approx(expected.estimate, rel=RTOL)
+        assert rows.loc[name, "variance"] == pytest.approx(expected.std_error**2 * n, rel=1e-6)
+        density = stats.norm.pdf(stats.norm.ppf(q)) / units["y"].std()
+        if cluster is None:  # the density is read from some 100 units
+            assert rows.loc[name, "variance"] == pytest.approx(q * (1 - q) / density**2, rel=0.35)
+    assert table(result, "sizes", outcome="y p90")["effect"].tolist() == [0.5]
+    assert table(result, "sizes", outcome="y p50")["units"].notna().all()
+
+
+@ONLY_ON_SAIL
 def test_arms_of_unequal_shares(spark, planning) -> None:
     """Three treatments: the neediest decides, at a third of alpha."""
     shares = {"control": 0.4, "a": 0.3, "b": 0.2, "c": 0.1}
@@ -396,7 +425,7 @@ def test_the_report_speaks_both_languages(planning) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     answers = page.split("<h3>Can the metrics be trusted?</h3>")[1].split("</section>")[0]
     assert "<b>whale</b> (Welch t-test): Cannot be trusted with this test" in answers and page.count("<svg") == 2
-    assert "two-sided, significance level 0.05 for one comparison, power 80%" in page
+    assert "Against no effect: two-sided, significance level 0.05 for one comparison." in page
     asked = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     again = design.solve(method(), compressed(out), "zh")
     assert "不可用此检验" in render(again, asked, "zh")
@@ -435,6 +464,7 @@ def test_the_template_runs(spark, tmp_path: Path) -> None:
 
 # bad input --------------------------------------------------------------------------------------------------
 
+HELD = {**METRICS[0], "test": "equivalence", "margin": {"relative": 0.1}}
 LAYER = {"salt": "l", "experiment": "one", "ranges": {"one": [0, 0.5]}}
 
 
@@ -443,8 +473,13 @@ LAYER = {"salt": "l", "experiment": "one", "ranges": {"one": [0, 0.5]}}
     ("repeated_metric", {"metrics": [METRICS[0], {**METRICS[0], "name": "Y"}]}),
     ("bad_choice", {"metrics": [{"name": "r", "kind": "retention", "value": "y", "days": [1, 2]}]}),
     ("design_needs_columns", {"metrics": [{"name": "r", "kind": "count", "value": "*"}]}),
-    ("design_means_only", {"metrics": [{**METRICS[0], "quantiles": [0.5]}]}),
-    ("design_means_only", {"metrics": [{**METRICS[0], "test": "equivalence", "margin": {"relative": 0.1}}]}),
+    ("design_means_only", {"metrics": [{**METRICS[0], "ranks": True}]}),
+    ("repeated_metric", {"metrics": [{**METRICS[0], "quantiles": [0.5]}, {**METRICS[0], "name": "y p50"}]}),
+    ("repeated_metric", {"metrics": [{**METRICS[0], "quantiles": [0.5, 0.5]}]}),
+    ("design_effect_metric", {"metrics": [{**METRICS[0], "quantiles": [0.5]}], "effects": {"y p90": 1.0}}),
+    ("design_effect_margin", {"metrics": [HELD], "effects": {"y": 1.0}}),
+    ("bad_number", {"margin_alpha": 0.5}),
+    ("bad_number", {"metrics": [HELD], "margin_alpha": 0.4, "power": 0.4}),
     ("design_means_only", {"metrics": [{**METRICS[0], "cupac": ["x"]}]}),
     ("metric_needs_value", {"metrics": [{"name": "r", "kind": "count"}]}),
     ("shares_sum", {"shares": {"control": 0.5, "treatment": 0.4}}),

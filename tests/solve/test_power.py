@@ -27,6 +27,7 @@ from causal_spark.solve.power import (
     sample_size_equivalence,
     sample_size_proportions,
     sample_size_t,
+    smallest_margin,
     unit_variance,
 )
 from causal_spark.statistics import Moments
@@ -153,6 +154,8 @@ def test_power_of_a_guardrail() -> None:
 def test_equivalence_is_an_inverse(margin, v, target, inside) -> None:  # type: ignore[no-untyped-def]
     n = sample_size_equivalence(margin, v, target=target, effect=inside * margin)
     assert power_equivalence(margin, n, v, effect=inside * margin) == pytest.approx(target, rel=1e-9)
+    n = sample_size_equivalence(margin, v, target=target)
+    assert smallest_margin(n, v, target=target) == pytest.approx(margin, rel=1e-9)
 
 
 def test_equivalence_by_simulation() -> None:
@@ -173,6 +176,7 @@ def test_no_effect_needs_infinitely_many() -> None:
     assert sample_size_t(0.0, 1.0) == math.inf
     assert sample_size_proportions(0.2, 0.2) == math.inf
     assert math.isnan(mde(0, 1.0))
+    assert math.isnan(smallest_margin(0, 1.0))
     assert math.isnan(power(0.1, 0, 1.0))
     assert math.isnan(mde_proportions(0.5, 4))
     for share in (0.0, 1.0, 1.5, -0.5):

@@ -8,8 +8,8 @@ METHOD = Design
 # What the job reads: one row for each unit, or one for each unit and day.
 INPUTS = (("units",), ("days",))
 # Fields that change the solution but not what is compressed.
-RESOLVABLE = ("lifts", "effects", "sizes", "days", "traffic", "recent_days", "alpha", "power", "alternative",
-              "proportions")  # fmt: skip
+RESOLVABLE = ("lifts", "effects", "sizes", "days", "traffic", "recent_days", "alpha", "margin_alpha", "power",
+              "alternative", "proportions")  # fmt: skip
 
 __all__ = [
     "INPUTS",

@@ -13,10 +13,13 @@ from causal_spark.methods.design.prepare import fits
 from causal_spark.methods.design.vocabulary import Design, Rerandomize
 from causal_spark.methods.experiment.tables import UnitTable
 from causal_spark.solve.assignment import SLOTS, arm_edges
+from causal_spark.solve.hashes import slots
 from causal_spark.solve.splits import acceptance, imbalance, rerandomise
 from causal_spark.spark import assignment
 from causal_spark.spark.assignment import Rule
+from causal_spark.spark.columns import as_text
 from causal_spark.spark.compress import MomentsSpec, compress
+from causal_spark.spark.draws import draw_sums
 from causal_spark.spark.session import Engine
 from causal_spark.spark.tables import Frame, stage
 from causal_spark.spark.units import ClusterSum, clusters
@@ -27,15 +30,13 @@ TABLE = "assignment"
 SIZE, COVARIATES = "(units)", "covariates"
 MILLION = 1_000_000
 
-Sums = Mapping[tuple[int, str, str], tuple[int, Array]]
-
 
 def assign(engine: Engine, method: Design, table: UnitTable, scratch: Callable[..., str]) -> Drawn:
     """Write the table ``assignment`` and count its arms. Raises StatisticError if no salt is balanced enough."""
     assert method.assign is not None
     drawn = Drawn(method.assign.salt, {})
     if method.assign.rerandomize is not None:
-        drawn = _balanced(method, table, method.assign.rerandomize)
+        drawn = balanced(method, table, method.assign.rerandomize)
     made = assignment.assigned(table.frame, method.key, _rule(method, drawn.salt), method.cluster is not None)
     written = stage(engine, made, scratch(TABLE, kept=True))
     counts = assignment.counts(written, assignment.ARM)
@@ -52,7 +53,7 @@ def _rule(method: Design, salt: str) -> Rule:
     return Rule(salt, SLOTS, arm_edges(method.shares), (layer.salt, round(low * SLOTS), round(high * SLOTS)))
 
 
-def _balanced(method: Design, table: UnitTable, asked: Rerandomize) -> Drawn:
+def balanced(method: Design, table: UnitTable, asked: Rerandomize) -> Drawn:
     """The first balanced salt, with the differences that are left. Two scans: moments, and the sums of all salts."""
     assert method.assign is not None
     rule, names = _rule(method, method.assign.salt), list(asked.covariates)
@@ -60,19 +61,21 @@ def _balanced(method: Design, table: UnitTable, asked: Rerandomize) -> Drawn:
     if method.cluster is not None:
         frame, names = _clusters(method, table, asked), [SIZE, *names]
     by = () if asked.strata is None else (asked.strata,)
+    for name in by:
+        frame = as_text(frame, name)
     grouped = compress(rule.inside(frame, method.key), MomentsSpec({COVARIATES: tuple(names)}, by=by))
     parts = {str(key[0]) if by else "": part for key, part in grouped.cells.items() if key[-1] == COVARIATES}
     whole = sum(parts.values(), Moments.empty(names))
     spread = np.sqrt(np.diag(whole.covariance))
     scale = np.where(spread > 0, spread, 1.0)
     columns = {name: (float(whole.mean[i]), float(scale[i])) for i, name in enumerate(names)}
-    sums = assignment.draw_sums(frame, method.key, rule, asked.draws, columns, asked.strata)
-    arms = list(method.shares)
-    distance, dof = _distances(sums, parts, arms, asked.draws, whole.mean, scale)
+    sums = draw_sums(frame, method.key, rule, asked.draws, columns, slots, asked.strata)
+    distance, dof = _distances(sums, parts, asked.draws, whole.mean, scale)
     draw = rerandomise(distance.tolist(), dof, asked.accepted)
+    left = sum(part[draw] for part in sums.values())
     return Drawn(
         f"{method.assign.salt}/{draw}", {}, draw, asked.draws, float(distance[draw]), acceptance(dof, asked.accepted),
-        tuple(_left(sums, draw, arms, names)),
+        tuple(_left(np.asarray(left), list(method.shares), names)),
     )  # fmt: skip
 
 
@@ -86,28 +89,21 @@ def _clusters(method: Design, table: UnitTable, asked: Rerandomize) -> Frame:
 
 
 def _distances(
-    sums: Sums, parts: Mapping[str, Moments], arms: Sequence[str], draws: int, centre: Array, scale: Array
+    sums: Mapping[str, Array], parts: Mapping[str, Moments], draws: int, centre: Array, scale: Array
 ) -> tuple[Array, int]:
     """Σ over strata of the imbalance of every draw, and its degrees of freedom; strata below 3 units take no part."""
     total, dof = np.zeros(draws), 0
     for stratum, whole in parts.items():
         if whole.n < 3:
             continue
-        n, means = np.zeros((draws, len(arms))), np.zeros((draws, len(arms), len(centre)))
-        for (draw, level, arm), (count, values) in sums.items():
-            if level == stratum:
-                n[draw, arms.index(arm)] = count
-                means[draw, arms.index(arm)] = centre + scale * values / count
+        n, scaled = sums[stratum][..., 0], sums[stratum][..., 1:]
+        means = centre + scale * scaled / np.maximum(n, 1)[..., None]
         found, free = imbalance(n, means, whole)
         total, dof = total + found, dof + free
     return total, dof
 
 
-def _left(sums: Sums, draw: int, arms: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Standardised difference of each arm's covariate means from those of all units, under the chosen salt."""
-    rows = []
-    for arm in arms:
-        mine = [part for (d, _, a), part in sums.items() if d == draw and a == arm]
-        n, total = sum(count for count, _ in mine), np.sum([values for _, values in mine], axis=0)
-        rows += [{"covariate": name, "arm": arm, "smd": float(total[i] / n)} for i, name in enumerate(names)]
-    return rows
+def _left(sums: Array, arms: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Standardised difference of each arm's covariate means from those of all units; ``sums`` (arms, 1 + names)."""
+    return [{"covariate": name, "arm": arm, "smd": float(sums[a, 1 + i] / sums[a, 0])}
+            for a, arm in enumerate(arms) for i, name in enumerate(names)]  # fmt: skip

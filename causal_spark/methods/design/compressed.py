@@ -14,7 +14,7 @@ from causal_spark.results import Check
 from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,26 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """The quantile ``q`` of a metric: its ``value``, and the ``variance`` of a unit (cluster), so that se² = v/n.
+
+    NaN where the history does not tell: too few units, or many equal values around the quantile. ``n``: units or
+    clusters of the history.
+    """
+
+    metric: str
+    q: float
+    value: float
+    variance: float
+    n: float
+
+
+@dataclass(frozen=True)
 class Compressed:
     """Moments by metric over what is randomised (``moments``) and, if that is clusters, over ``units``.
 
     ``arrivals``: (day since 1970, new units). ``splits``: outcome, estimator and the z of every A/A split.
+    ``quantiles``: those that the metrics ask for.
     """
 
     moments: Grouped
@@ -49,6 +65,7 @@ class Compressed:
     arrivals: tuple[tuple[int, int], ...] = ()
     splits: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
     drawn: Drawn | None = None
+    quantiles: tuple[Spread, ...] = ()
 
     def of(self, metric: str) -> Moments:
         """The moments of a metric's columns over what is randomised."""
@@ -69,6 +86,7 @@ class Compressed:
             "arrivals": self.arrivals,
             "splits": self.splits,
             "drawn": None if self.drawn is None else asdict(self.drawn),
+            "quantiles": [asdict(item) for item in self.quantiles],
         }
         return saved.to_text(data, FORMAT)
 
@@ -89,6 +107,7 @@ class Compressed:
             splits=tuple((name, kind, tuple(math.nan if z is None else z for z in values))
                          for name, kind, values in data["splits"]),
             drawn=drawn,
+            quantiles=tuple(Spread(**saved.with_nan(item)) for item in data["quantiles"]),
         )  # fmt: skip
 
 

@@ -8,23 +8,27 @@ from dataclasses import dataclass
 
 from causal_spark.errors import StatisticError
 from causal_spark.methods.design.compressed import Compressed
-from causal_spark.methods.design.vocabulary import Design
+from causal_spark.methods.design.vocabulary import Design, quantile_label
 from causal_spark.methods.experiment import plan
+from causal_spark.methods.experiment.rules import Margin
 from causal_spark.solve import power
 from causal_spark.solve.means import evaluate
 from causal_spark.solve.planning import ArmSize, arm_sizes, arrivals, duration
 from causal_spark.solve.power import Split, unit_variance
 
+QUANTILE = "quantile"
 MONDAY = 3  # 1970-01-01 was a Thursday: day d since then has the weekday (d + 3) % 7, 0 = Monday
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A metric under a test: its ``mean``, its ``variance`` for each unit (cluster) so that se² = Σ variance/n.
+    """A metric (or a quantile of it) under a test: its ``mean``, its ``variance`` for each unit (cluster), se² = Σ v/n.
 
-    ``formula``: a key of the words. ``rho2``: of CUPED, else 0. ``n``: units (clusters) of the historic table.
+    ``formula``: a key of the words. ``rho2``: R² of the covariates (CUPED), else 0. ``n``: units (clusters) of the
+    historic table. ``margin``: what is tested instead of no effect, as ``goal`` says. ``variance`` NaN: not known.
     """
 
+    metric: str
     outcome: str
     test: str
     formula: str
@@ -32,28 +36,44 @@ class Subject:
     variance: float
     rho2: float
     n: float
+    goal: str = "superiority"
+    margin: Margin | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether the formulas are those of proportions, whose variance follows from the mean."""
+        return self.formula.startswith("z_")
 
     def effects(self, method: Design) -> list[tuple[float, float]]:
-        """(Relative, absolute) effects to be found, without sign; NaN where the mean is 0."""
+        """(Relative, absolute) effects to be found, or the margin to be held, without sign; NaN where the mean is 0."""
+        if self.margin is not None:
+            relative, absolute = self.margin.relative, self.margin.absolute
+        else:
+            relative, absolute = None, method.effects.get(self.outcome)
         size = abs(self.mean)
-        if self.outcome in method.effects:
-            effect = method.effects[self.outcome]
-            return [(effect / size if size > 0 else math.nan, effect)]
-        return [(lift, lift * size if size > 0 else math.nan) for lift in method.lifts]
+        if absolute is not None:
+            return [(absolute / size if size > 0 else math.nan, absolute)]
+        lifts = method.lifts if relative is None else (relative,)
+        return [(lift, lift * size if size > 0 else math.nan) for lift in lifts]
 
 
 def subjects(method: Design, compressed: Compressed) -> list[Subject]:
-    """Every metric without its covariates, and with them. Raises StatisticError if one does not vary."""
+    """Every metric without its covariates, with them, and its quantiles. Raises StatisticError if one does not vary."""
     clustered, found = method.cluster is not None, []
     for block in plan.blocks(compressed.metrics):
-        part, forms = compressed.of(block.metric.name), block.forms(clustered)
+        part, forms, metric = compressed.of(block.metric.name), block.forms(clustered), block.metric
         mean = float(evaluate(part, list(forms[:1])).value[0])
         name = test_of(block, clustered)
         tests = [(name, forms[:1]), *([("cuped", forms)] if len(forms) > 1 else [])]
         for test, used in tests:
             variance, rho2 = unit_variance(part, used)
             formula = f"z_{method.proportions}" if test == "z" else test
-            found.append(Subject(block.metric.name, test, formula, mean, variance, rho2, part.n))
+            formula = formula if metric.margin is None else metric.test.replace("-", "_")
+            found.append(Subject(metric.name, metric.name, test, formula, mean, variance, rho2, part.n, metric.test,
+                                 metric.margin))  # fmt: skip
+        found += [Subject(metric.name, quantile_label(metric.name, item.q), QUANTILE, QUANTILE, item.value,
+                          item.variance, 0.0, item.n)
+                  for item in compressed.quantiles if item.metric == metric.name]  # fmt: skip
     return found
 
 
@@ -69,13 +89,22 @@ def split(method: Design) -> Split:
     return Split(method.shares[method.neediest], method.shares[method.control])
 
 
+def level(method: Design, subject: Subject) -> float:
+    """The significance level of one contrast; against a margin each contrast has its own, as in the experiment job."""
+    return method.level if subject.margin is None else method.margin_alpha
+
+
 def _side(method: Design) -> float:
     return -1.0 if method.alternative == "less" else 1.0
 
 
 def needed(method: Design, subject: Subject, effect: float, shares: Split, level: float) -> float:
-    """Units in all arms that find ``effect``; infinite if it leaves the shares between 0 and 1."""
-    if subject.test != "z":
+    """Units in all arms that find ``effect`` (hold the margin); infinite if it leaves the shares between 0 and 1."""
+    if subject.goal == "equivalence":
+        return power.sample_size_equivalence(effect, subject.variance, None, shares, level, method.power)
+    if subject.goal == "non-inferiority":
+        return power.sample_size(effect, subject.variance, None, shares, level, method.power, "greater")
+    if not subject.shares:
         signed = _side(method) * effect
         return power.sample_size(signed, subject.variance, None, shares, level, method.power, method.alternative)
     treatment = subject.mean + _side(method) * effect
@@ -90,33 +119,39 @@ def arms_needed(method: Design, subject: Subject, effect: float) -> ArmSize | No
     if not math.isfinite(effect):
         return None
     try:
-        return arm_sizes(lambda shares, level: needed(method, subject, effect, shares, level), method.shares,
-                         method.control, method.alpha)  # fmt: skip
+        return arm_sizes(lambda shares, each: needed(method, subject, effect, shares, each), method.shares,
+                         method.control, level(method, subject) * len(method.treatments))  # fmt: skip
     except StatisticError:
         return None
 
 
 def smallest(method: Design, subject: Subject, units: float) -> float:
-    """The smallest effect that ``units`` in all arms find with the power wanted; NaN if no share is so large."""
-    shares, level = split(method), method.level
-    if subject.test != "z":
-        return power.mde(units, subject.variance, None, shares, level, method.power, method.alternative)
+    """The smallest effect (margin) that ``units`` in all arms find with the power wanted; NaN if there is none."""
+    shares, alpha = split(method), level(method, subject)
+    if subject.goal == "equivalence":
+        return power.smallest_margin(units, subject.variance, None, shares, alpha, method.power)
+    if not subject.shares:
+        side = method.alternative if subject.margin is None else "greater"
+        return power.mde(units, subject.variance, None, shares, alpha, method.power, side)
     base = subject.mean if method.alternative != "less" else 1 - subject.mean  # a fall of p is a rise of 1 - p
-    return power.mde_proportions(base, units, shares, level, method.power, method.proportions, method.alternative)
+    return power.mde_proportions(base, units, shares, alpha, method.power, method.proportions, method.alternative)
 
 
 def chance(method: Design, subject: Subject, effect: float, units: float) -> float:
-    """The power of ``units`` in all arms to find ``effect``; NaN if it leaves the shares between 0 and 1."""
-    shares, level = split(method), method.level
+    """The power of ``units`` in all arms to find ``effect`` (hold the margin); NaN if no share can be so large."""
+    shares, alpha = split(method), level(method, subject)
     if not math.isfinite(effect):
         return math.nan
-    if subject.test != "z":
+    if subject.margin is not None:
+        shown = power.power_equivalence if subject.goal == "equivalence" else power.power_non_inferiority
+        return shown(effect, units, subject.variance, None, shares, alpha)
+    if not subject.shares:
         signed = _side(method) * effect
-        return power.power(signed, units, subject.variance, None, shares, level, method.alternative)
+        return power.power(signed, units, subject.variance, None, shares, alpha, method.alternative)
     treatment = subject.mean + _side(method) * effect
     if not 0 <= treatment <= 1:
         return math.nan
-    return power.power_proportions(treatment, subject.mean, units, shares, level, method.proportions,
+    return power.power_proportions(treatment, subject.mean, units, shares, alpha, method.proportions,
                                    method.alternative)  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from causal_spark.errors import ConfigError
 from causal_spark.methods.design import prepare, validation
 from causal_spark.methods.design.assign import assign
 from causal_spark.methods.design.compressed import Compressed
+from causal_spark.methods.design.quantiles import spreads
 from causal_spark.methods.design.vocabulary import Design
 from causal_spark.methods.experiment import plan
 from causal_spark.methods.experiment.checks import Checks
@@ -21,7 +23,7 @@ from causal_spark.solve.means import evaluate
 from causal_spark.spark import histories
 from causal_spark.spark.session import Engine
 from causal_spark.spark.tables import Frame
-from causal_spark.statistics import Grouped
+from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
 
 Progress = Callable[[str], None]
@@ -37,8 +39,8 @@ def compress(
 ) -> Compressed:
     """Gate, then the passes that were asked for.
 
-    Scans: ranges, keys, moments (two if clusters are randomised); arrivals, A/A splits, assignment one each;
-    re-randomisation two. Rows of unit and day are first added up by unit, which is written once.
+    Scans: ranges, keys, moments (two if clusters are randomised); quantiles (two with clusters), arrivals, A/A splits,
+    assignment one each; re-randomisation two. Rows of unit and day are first added up by unit, which is written once.
     Raises GateError (codes of the findings), ConfigError (columns) or StatisticError (no balanced salt).
     """
     checks = Checks(language)
@@ -48,11 +50,14 @@ def compress(
     compressed = compress_units(prepare.shell(method, table.metrics, clustered=True), table, checks)
     moments, units = compressed.moments, None
     if method.cluster is not None:
-        units = compress_units(prepare.shell(method, table.metrics, clustered=False), table, checks).moments
+        plain = tuple(replace(metric, quantiles=()) for metric in table.metrics)
+        shell = prepare.shell(method, plain, clustered=False)
+        units = compress_units(shell, replace(table, metrics=plain), checks).moments
     _varies(method, table, moments, checks)
     time = histories.FIRST if "days" in frames else method.time
     rows = table.ranges[""].n
     facts: dict[str, Any] = {"rows": rows, "arms": dict(method.shares), "caps": compressed.facts["caps"]}
+    histograms = compressed.more.get("histograms", {})
     return Compressed(
         moments=moments,
         units=units,
@@ -61,8 +66,12 @@ def compress(
         arrivals=() if time is None else histories.new_by_day(table.frame, time, method.cluster),
         splits=() if method.aa is None else validation.splits(method, table, moments, compressed.facts["caps"]),
         drawn=None if method.assign is None else assign(engine, method, table, scratch),
+        quantiles=tuple(
+            item for metric in table.metrics if metric.quantiles
+            for item in spreads(metric, histograms[metric.name], _part(moments, metric.name).n)
+        ),
         checks=tuple(checks.found),
-    )
+    )  # fmt: skip
 
 
 def _table(
@@ -87,11 +96,15 @@ def _table(
     return prepare.check_units(method, metrics, units, checks, histories.FIRST)
 
 
+def _part(moments: Grouped, metric: str) -> Moments:
+    return next(part for _, part in moments.where(**{BLOCK: metric}))
+
+
 def _varies(method: Design, table: UnitTable, moments: Grouped, checks: Checks) -> None:
     """Enough clusters, and a metric that varies; else nothing can be planned."""
     clustered = method.cluster is not None
     for block in plan.blocks(table.metrics):
-        part = next(part for _, part in moments.where(**{BLOCK: block.metric.name}))
+        part = _part(moments, block.metric.name)
         prepare.few(checks, part.n)
         checks.refuse()
         vcov = evaluate(part, list(block.forms(clustered)[:1])).vcov

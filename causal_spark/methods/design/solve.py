@@ -27,6 +27,7 @@ WEEKS = 8
 GRID = np.geomspace(0.1, 10.0, 21)
 BINS = 20
 UNEVEN = 1e-3
+CURVE = ("outcome", "test", "goal", "units", "days", "effect", "lift")
 
 Row = dict[str, Any]
 
@@ -76,15 +77,18 @@ class _Report:
         rows = []
         caps = self.compressed.facts["caps"]
         for block in plan.blocks(self.compressed.metrics):
-            mine = [subject for subject in self.subjects if subject.outcome == block.metric.name]
+            mine = [subject for subject in self.subjects if subject.metric == block.metric.name]
             capped = ", ".join(f"{c.source} {caps[c.name]:g}" for c in block.parts[0].columns if c.name in caps)
             for subject in mine:
+                first = subject if subject.test == planned.QUANTILE else mine[0]
+                clustered = self.method.cluster is not None and subject.test != planned.QUANTILE
                 rows.append({
                     "outcome": subject.outcome, "test": subject.test, "formula": subject.formula,
                     "kind": block.metric.kind, "role": block.metric.role, "n": subject.n, "mean": subject.mean,
                     "variance": subject.variance, "std_dev": math.sqrt(subject.variance), "rho2": subject.rho2,
-                    "variance_kept": subject.variance / mine[0].variance, "winsorized_at": capped,
-                    **(self._clusters(block, mine[0]) if self.method.cluster else {}),
+                    "variance_kept": subject.variance / first.variance,
+                    "winsorized_at": "" if subject.test == planned.QUANTILE else capped, "goal": subject.goal,
+                    **(self._clusters(block, first) if clustered else {}),
                 })  # fmt: skip
         return rows
 
@@ -106,7 +110,8 @@ class _Report:
         return [self._size(subject, *pair) for subject in self.subjects for pair in subject.effects(self.method)]
 
     def _base(self, subject: Subject) -> Row:
-        return {"outcome": subject.outcome, "test": subject.test, "contrast": self.contrast}
+        return {"outcome": subject.outcome, "test": subject.test, "contrast": self.contrast, "goal": subject.goal,
+                "alpha": planned.level(self.method, subject), "formula": subject.formula}  # fmt: skip
 
     def _size(self, subject: Subject, lift: float, effect: float) -> Row:
         found = planned.arms_needed(self.method, subject, effect)
@@ -118,11 +123,12 @@ class _Report:
         elif self.week is not None and math.isnan(days):
             note = say("design_too_long", self.language)
         return {**self._base(subject), "lift": lift, "effect": effect, "units": units, "days": days, "weeks": weeks,
-                "alpha": self.method.level, "power": self.method.power, "formula": subject.formula,
-                "note": note}  # fmt: skip
+                "power": self.method.power, "note": note}  # fmt: skip
 
     def _why(self, subject: Subject, effect: float) -> str:
         """Why an effect has no size or power."""
+        if math.isnan(subject.variance):
+            return say("design_quantile_unknown", self.language)
         key = "design_no_mean" if math.isnan(effect) else "design_beyond_share"
         return say(key, self.language, mean=f"{subject.mean:.6g}")
 
@@ -152,17 +158,17 @@ class _Report:
     def _smallest(self, subject: Subject, units: float, days: float) -> Row:
         effect = planned.smallest(self.method, subject, units)
         size = abs(subject.mean)
+        reason = "design_quantile_unknown" if math.isnan(subject.variance) else "design_nothing_found"
         return {**self._base(subject), "units": units, "days": days, "effect": effect,
-                "lift": effect / size if size > 0 else math.nan, "alpha": self.method.level,
-                "power": self.method.power, "formula": subject.formula,
-                "note": say("design_nothing_found", self.language) if math.isnan(effect) else ""}  # fmt: skip
+                "lift": effect / size if size > 0 else math.nan, "power": self.method.power,
+                "note": say(reason, self.language) if math.isnan(effect) else ""}  # fmt: skip
 
     def power(self) -> list[Row]:
         """The power of the sizes and days that were asked about to find every effect."""
         return [
             {**self._base(subject), "units": units, "days": days, "lift": lift, "effect": effect,
-             "power": (found := planned.chance(self.method, subject, effect, units)), "alpha": self.method.level,
-             "formula": subject.formula, "note": self._why(subject, effect) if math.isnan(found) else ""}
+             "power": (found := planned.chance(self.method, subject, effect, units)),
+             "note": self._why(subject, effect) if math.isnan(found) else ""}
             for subject in self.subjects
             for units, days in self._given(subject)
             for lift, effect in subject.effects(self.method)
@@ -179,7 +185,7 @@ class _Report:
             for units, days in points:
                 if units > 0:
                     row = self._smallest(subject, units, days)
-                    rows.append({key: row[key] for key in ("outcome", "test", "units", "days", "effect", "lift")})
+                    rows.append({key: row[key] for key in CURVE})
         return rows
 
     def arrivals(self) -> list[Row]:
@@ -250,19 +256,24 @@ class _Report:
         def row(found: Row, term: str, value: str) -> Estimate:
             return Estimate(
                 method=found["test"], estimand="design", outcome=found["outcome"], segment="all",
-                contrast=found["contrast"], term=term, estimate=float(found[value]), conf_level=1 - self.method.level,
+                contrast=found["contrast"], term=term, estimate=float(found[value]), conf_level=1 - found["alpha"],
                 n=n[found["outcome"], found["test"]], note=found["note"],
             )  # fmt: skip
 
         parts: list[tuple[str, Callable[[Row], str], str]] = [
-            ("sizes", lambda r: f"sample_size lift={r['lift']:.6g}", "units"),
-            ("detectable", lambda r: f"mde {self._when(r)}", "effect"),
-            ("power", lambda r: f"power {self._when(r)} lift={r['lift']:.6g}", "power"),
+            ("sizes", lambda r: f"sample_size {self._of(r)}", "units"),
+            ("detectable", lambda r: f"{'mde' if r['goal'] == 'superiority' else 'margin'} {self._when(r)}", "effect"),
+            ("power", lambda r: f"power {self._when(r)} {self._of(r)}", "power"),
         ]
         found = [row(r, term(r), value) for name, term, value in parts for r in tables[name]]
         if self.week is not None:
-            found += [row(r, f"days lift={r['lift']:.6g}", "days") for r in tables["sizes"]]
+            found += [row(r, f"days {self._of(r)}", "days") for r in tables["sizes"]]
         return found
+
+    @staticmethod
+    def _of(row: Row) -> str:
+        """The effect to be found, or the margin to be held."""
+        return f"{'lift' if row['goal'] == 'superiority' else 'margin'}={row['lift']:.6g}"
 
     def _when(self, row: Row) -> str:
         return f"days={row['days']:g}" if math.isfinite(row["days"]) else f"units={row['units']:.10g}"

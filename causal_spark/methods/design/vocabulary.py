@@ -16,6 +16,11 @@ KINDS = ("mean", "proportion", "ratio", "count", "revenue", "conversion")
 MOST_SPLITS, MOST_DRAWS, LONGEST = 100_000, 5_000, 3_660
 
 
+def quantile_label(metric: str, q: float) -> str:
+    """What a quantile of a metric is called in the tables and in ``effects``: "revenue p90"."""
+    return f"{metric} p{100 * q:.10g}"
+
+
 def _number(where: str, got: object, good: bool, expected: str) -> None:
     if not good:
         raise ConfigError("bad_number", where=f"method.{where}", got=got, expected=expected)
@@ -102,8 +107,9 @@ class Design:
     and day from this day on are outcomes, earlier ones become covariates. ``lifts``: relative effects to be found;
     ``effects``: absolute ones by metric, instead. ``sizes``: units in all arms, ``days``: durations, for which MDE
     and power are given. ``traffic``: share of the arriving units that enters the experiment. ``recent_days``:
-    arrivals by weekday are means over so many last days. ``power``: wanted. ``proportions``: the formula of 0/1
-    metrics. ``aa``: A/A validation. ``assign``: write who gets what.
+    arrivals by weekday are means over so many last days. ``margin_alpha``: one-sided level of the tests against a
+    margin. ``power``: wanted. ``proportions``: the formula of 0/1 metrics. ``aa``: A/A validation. ``assign``: write
+    who gets what.
     """
 
     unit: str
@@ -121,6 +127,7 @@ class Design:
     traffic: float = 1.0
     recent_days: int = 28
     alpha: float = 0.05
+    margin_alpha: float = 0.05
     power: float = 0.8
     alternative: Literal["two-sided", "greater", "less"] = "two-sided"
     proportions: Literal["pooled", "unpooled", "control"] = "pooled"
@@ -131,13 +138,14 @@ class Design:
         self._check_metrics()
         self._check_shares()
         _number("alpha", self.alpha, 0 < self.alpha < 1, "a number between 0 and 1")
-        _number("power", self.power, self.alpha < self.power < 1, f"a number between alpha = {self.alpha} and 1")
+        good = 0 < self.margin_alpha < 0.5
+        _number("margin_alpha", self.margin_alpha, good, "a number between 0 and 0.5")
+        level = max(self.alpha, self.margin_alpha if any(metric.margin for metric in self.metrics) else 0.0)
+        _number("power", self.power, level < self.power < 1, f"a number between the level {level} and 1")
         sizes = "numbers above 0, such as 0.02; the alternative says in which direction"
         _number("lifts", list(self.lifts), all(0 < lift < math.inf for lift in self.lifts), sizes)
-        known = {metric.name for metric in self.metrics}
         for name, effect in self.effects.items():
-            if name not in known:
-                raise ConfigError("design_effect_metric", name=name, known=", ".join(sorted(known)))
+            self._check_effect(name)
             _number(f"effects.{name}", effect, 0 < effect < math.inf, sizes)
         _number("sizes", list(self.sizes), all(size >= 4 for size in self.sizes), "whole numbers of 4 or more")
         good = all(1 <= day <= LONGEST for day in self.days)
@@ -149,20 +157,33 @@ class Design:
     def _check_metrics(self) -> None:
         if not self.metrics:
             raise ConfigError("no_metrics")
-        names = [metric.name.casefold() for metric in self.metrics]
+        names = [*(metric.name for metric in self.metrics), *self._labels()]
+        lower = [name.casefold() for name in names]
+        for name in names:
+            if lower.count(name.casefold()) > 1 or not name.strip():
+                raise ConfigError("repeated_metric", name=name)
         for metric in self.metrics:
-            if names.count(metric.name.casefold()) > 1 or not metric.name.strip():
-                raise ConfigError("repeated_metric", name=metric.name)
             if metric.kind not in KINDS:
                 where = f"method.metrics[{metric.name}].kind"
                 raise ConfigError("bad_choice", where=where, got=metric.kind, choices=", ".join(KINDS))
             if not metric.sources:
                 raise ConfigError("metric_needs_value", name=metric.name)
-            if metric.quantiles or metric.ranks or metric.cupac or metric.margin:
+            if metric.ranks or metric.cupac:
                 raise ConfigError("design_means_only", name=metric.name)
             filters = (*metric.where, *metric.numerator_where, *metric.denominator_where)
             if filters or metric.days or "*" in metric.sources:
                 raise ConfigError("design_needs_columns", name=metric.name)
+
+    def _labels(self) -> list[str]:
+        return [quantile_label(metric.name, q) for metric in self.metrics for q in metric.quantiles]
+
+    def _check_effect(self, name: str) -> None:
+        """An effect belongs to a metric or to a quantile of one; with a margin, the margin is what is planned for."""
+        known = {metric.name: metric for metric in self.metrics}
+        if name not in known and name not in self._labels():
+            raise ConfigError("design_effect_metric", name=name, known=", ".join(sorted([*known, *self._labels()])))
+        if name in known and known[name].margin is not None:
+            raise ConfigError("design_effect_margin", name=name)
 
     def _check_shares(self) -> None:
         if self.control not in self.shares:
