@@ -1,4 +1,4 @@
-"""The sections of special designs: triggered units, concurrent experiments, trends over days, holdouts."""
+"""The sections of special designs: triggered units, concurrent experiments, trends over days, holdouts, switchbacks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def sections(phrases: Phrases, result: Result) -> tuple[Section | None, ...]:
         _holdouts(phrases, result),
         _interactions(phrases, result),
         _novelty(phrases, result),
+        _carryover(phrases, result),
     )
 
 
@@ -164,3 +165,23 @@ def _novelty(phrases: Phrases, result: Result) -> Section | None:
     columns += [Column(phrases("c_" + key), "right") for key in ("slope", "p", "p_adjusted")]
     shown = table(phrases, [*columns, Column(phrases("c_verdict"))], rows)
     return Section(phrases("s_novelty"), phrases("s_novelty_lead"), (shown,))
+
+
+def _carryover(phrases: Phrases, result: Result) -> Section | None:
+    rows = []
+    for row in records(table_of(result, "carryover")):
+        unit = _unit(result, str(row.get("outcome")))
+        lag = change_of({"method": "lag", "estimate": row.get("lag"), "note": "", **row})
+        start, stop = (numbers.plain(row.get(name), 0) for name in ("from_minutes", "to_minutes"))
+        rows.append([
+            _head(row.get("outcome"), row.get("contrast")), Cell(phrases("since", start=start, stop=stop)),
+            Cell(phrases.with_unit(numbers.FORMATTERS[unit](row.get("effect"), None, True), unit)),
+            change_cell(lag, unit, phrases),
+            p_cell(lag.p_value), p_cell(lag.p_adjusted), _badge(phrases, row),
+        ])  # fmt: skip
+    if not rows:
+        return None
+    columns = [Column(phrases("c_metric")), Column(phrases("c_since"))]
+    columns += [Column(phrases("c_" + key), "right") for key in ("effect_then", "lag", "p", "p_adjusted")]
+    shown = table(phrases, [*columns, Column(phrases("c_verdict"))], rows)
+    return Section(phrases("s_carryover"), phrases("s_carryover_lead"), (shown,))

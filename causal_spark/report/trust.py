@@ -17,7 +17,7 @@ WORST_FIRST = ("invalid", "stop", "warn", "pass")
 MAX_REASONS = 6
 MERGED = ("HOT_KEY",)  # one column may stand in several metrics
 # Their limit is a significance level, not a share.
-LEVELS = ("SRM", "PRE_PERIOD", "TRIGGER", "INTERACTION", "NOVELTY", "HOLDOUT")
+LEVELS = ("SRM", "PRE_PERIOD", "TRIGGER", "INTERACTION", "NOVELTY", "HOLDOUT", "CARRY_OVER")
 _BEFORE = " before"
 _RATIO_BEFORE = re.compile(r"(\S[^/]*?) numerator before / \1 denominator before")
 

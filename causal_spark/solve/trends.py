@@ -1,10 +1,8 @@
-"""Effects over time: novelty on the day-since-exposure curve, and switchbacks over time and regions.
+"""Effects over time: novelty on the day-since-exposure curve.
 
-Statistic of novelty: ``Moments`` by arm over units of the columns y_0 … y_{D-1}, the metric on each day since
-exposure, of the units whose D days are all over (one covariance matrix of D columns, so that the days' correlation
-within units is counted). For many days let the columns be whole weeks.
-Statistic of a switchback: sums of (total, size) by (region, period) with the arm of that cell, events of the first
-``burn_in`` minutes of a period left out by a filter; then ``Moments`` over cells by arm (by stratum, say hour of day).
+Statistic: ``Moments`` by arm over units of the columns y_0 … y_{D-1}, the metric on each day since exposure, of the
+units whose D days are all over (one covariance matrix of D columns, so that the days' correlation within units is
+counted). For many days let the columns be whole weeks.
 """
 
 from __future__ import annotations
@@ -17,9 +15,8 @@ import numpy as np
 from scipy import stats
 
 from causal_spark.errors import StatisticError
-from causal_spark.solve.intervals import Test, wald
-from causal_spark.solve.linear import cluster_factors
-from causal_spark.solve.means import Form, difference, evaluate, welch_dof
+from causal_spark.solve.intervals import Test
+from causal_spark.solve.means import Form, difference, evaluate
 from causal_spark.statistics import Moments
 from causal_spark.statistics.moments import Array
 
@@ -67,22 +64,3 @@ def _wald_constant(parts: Sequence[Moments], gaps: Array) -> tuple[float, int, f
         return math.nan, len(effect), math.nan
     statistic = float(effect @ np.linalg.solve(vcov, effect))
     return statistic, len(effect), float(stats.chi2.sf(statistic, len(effect)))
-
-
-def switchback(
-    treatment: Moments, control: Moments, total: str, size: str | None = None, rows: float | None = None,
-    alpha: float = 0.05,
-) -> Test:  # fmt: skip
-    """Effect on Σtotal/Σsize (on the mean total of a cell without ``size``) when (region, period) cells were switched.
-
-    Cells are the clusters: ratio of cell totals by the delta method with the CR1 factor of ``cluster_factors``
-    (``rows`` = events, for its small-sample part), t with Welch's degrees of freedom over cells. Post-stratified
-    moments (``poststratify`` by hour or region) may be given. Fewer than two cells in an arm give NaN.
-    """
-    form = [Form(total, size)]
-    t, c = evaluate(treatment, form), evaluate(control, form)
-    if min(t.n, c.n) < 2:
-        return wald(float(t.value[0] - c.value[0]), math.nan, alpha)
-    factors = cluster_factors((t.n, c.n), t.n + c.n if rows is None else rows, "CR1")
-    t, c = t.inflate(factors[0]), c.inflate(factors[1])
-    return difference(t, c, alpha, dof=welch_dof(t.vcov[0, 0], t.n, c.vcov[0, 0], c.n))

@@ -21,6 +21,7 @@ import numpy as np
 
 from causal_spark.solve.always_valid import always_valid, mixing_variance
 from causal_spark.solve.bootstrap import bootstrap, jackknife, left_out, ratio_of, replicates
+from causal_spark.solve.carryover import carry_over
 from causal_spark.solve.interactions import interaction
 from causal_spark.solve.intervals import wald
 from causal_spark.solve.lin import fit_arms, leverage_sums, robust
@@ -31,7 +32,7 @@ from causal_spark.solve.ranks import mann_whitney
 from causal_spark.solve.sequential import Plan, group_sequential, repeated_p_value
 from causal_spark.solve.shrinkage import shrink
 from causal_spark.solve.strata import PREDICTION, cross_fit, poststratify
-from causal_spark.solve.trends import novelty, switchback
+from causal_spark.solve.trends import novelty
 from causal_spark.solve.triggered import triggered
 from causal_spark.statistics import Moments
 from causal_spark.statistics.histogram import EXACT, Histogram
@@ -52,6 +53,7 @@ CSV = HERE / "platform.csv"
 Rng = np.random.Generator
 Draw = Callable[[Rng, bool], Answer]
 Y = [Form("y")]
+CELL = Form("total", "size")
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,18 @@ def switched(rng: Rng, effect: bool) -> Answer:
         size = rng.integers(10, 41, 40)
         mean = shift + rng.normal(5, 0.5, 40)
         parts.append(Moments.from_rows(["total", "size"], np.column_stack([size * mean, size])))
-    return told(switchback(*parts, "total", "size", rows=2000))
+    return told(difference(*(evaluate(part, [CELL]) for part in parts)))
+
+
+def left_over(rng: Rng, effect: bool) -> Answer:
+    """What the arm before leaves over in 81 periods of one region, each arm drawn by lot."""
+    arm = rng.integers(0, 2, 81)
+    size = rng.integers(10, 41, 80)
+    mean = 5 + 0.5 * arm[1:] + (0.3 if effect else 0.0) * arm[:-1] + rng.normal(0, 0.5, 80)
+    rows, label = np.column_stack([size * mean, size]), "ct"
+    cells = {(label[a], label[b]): Moments.from_rows(["total", "size"], rows[(arm[1:] == a) & (arm[:-1] == b)])
+             for a in (0, 1) for b in (0, 1)}  # fmt: skip
+    return told(carry_over(cells, "t", "c", CELL).lag)
 
 
 def crossed(rng: Rng, effect: bool) -> Answer:
@@ -289,6 +302,7 @@ CASES: Sequence[Case] = (
     Case("triggered, lift", "20 % triggered", (600, 600), 0.1 / 4.2, lambda r, e: diluted(r, e, True)),
     Case("novelty, slope", "correlated days", (250, 250), -0.1, fading),
     Case("switchback", "80 cells", (40, 40), 0.3, switched),
+    Case("switchback, arm before", "80 cells", (40, 40), 0.3, left_over),
     Case("interaction", "two experiments", (400, 400), 0.5, crossed),
     Case("empirical Bayes", "40 effects", (40, 40), 0.0, shrunk, True),
 )

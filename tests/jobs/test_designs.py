@@ -17,9 +17,12 @@ from scipy import stats
 from causal_spark import job
 from causal_spark.errors import CausalSparkError, ConfigError
 from causal_spark.simulate import shop_experiment
+from causal_spark.solve.carryover import Stretch, carry_over
 from causal_spark.solve.linear import cluster_difference
+from causal_spark.solve.means import Form
 from causal_spark.solve.triggered import triggered
 from causal_spark.statistics import Moments
+from causal_spark.words import LANGUAGES
 
 RTOL = 1e-10  # engines sum doubles in different orders
 HOUR, DAY = pd.Timedelta(hours=1), pd.Timedelta(days=1)
@@ -202,20 +205,45 @@ RIDES = {
 }  # fmt: skip
 
 
-def rides_table(n: int = 12_000, seed: int = 2) -> pd.DataFrame:
-    """Six cities switched every 6 hours from 03:00; the arm adds 1 to the wait, but only after half an hour."""
+def rides_table(n: int = 12_000, seed: int = 2, left_over: int = 0) -> pd.DataFrame:
+    """Six cities switched every 6 hours from 03:00; the arm adds 1 to the wait, but only after half an hour.
+
+    For ``left_over`` minutes of every period it is the arm of the period before that does.
+    """
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"ride": np.arange(n), "city": rng.integers(0, 6, n)})
     at = rng.integers(3 * 3600, (3 + 24 * 30) * 3600, n)
     frame["ts"] = (START + pd.to_timedelta(at, unit="s")).astype("datetime64[us, UTC]")
     frame["period"] = (at - 3 * 3600) // (6 * 3600)
     frame["late"] = (at - 3 * 3600) % (6 * 3600) >= 45 * 60
-    on = rng.integers(0, 2, (6, 120))[frame["city"], frame["period"]]
+    arms = rng.integers(0, 2, (6, 120))
+    on = arms[frame["city"], frame["period"]]
     shock = rng.normal(0, 0.7, (6, 120))[frame["city"], frame["period"]]
     frame["arm"] = np.where(on == 1, "on", "off")
     acting = (at - 3 * 3600) % (6 * 3600) >= 30 * 60
-    frame["wait"] = 8 + shock + rng.normal(size=n) + on * acting
+    old = (at - 3 * 3600) % (6 * 3600) < left_over * 60
+    on = np.where(old, arms[frame["city"], np.maximum(frame["period"] - 1, 0)], on)
+    frame["wait"] = 8 + shock + rng.normal(size=n) + on * (acting | old)
     return frame
+
+
+def by_stretch(rides: pd.DataFrame, burn_in: int) -> list[Stretch]:
+    """The four stretches of 6 hours after the burn-in: cells by their arm and that of the city's period before."""
+    seconds = (rides["ts"] - START - 3 * HOUR).dt.total_seconds() % (6 * 3600)
+    rides = rides.assign(stretch=((seconds - burn_in * 60) * 4 // (6 * 3600 - burn_in * 60)).astype(int))
+    arm = rides.groupby(["city", "period"])["arm"].first()
+    sums = rides.groupby(["city", "period", "stretch"])["wait"].agg(["sum", "count"]).unstack(fill_value=0)
+    sums = sums.reindex(arm.index)
+    before = np.array([arm.get((city, period - 1)) for city, period in arm.index], object)
+    found = []
+    for i in range(4):
+        rows = np.column_stack([sums[("sum", i)], sums[("count", i)]])
+        cells = {
+            (a, b): Moments.from_rows(["sum", "count"], rows[(arm == a).to_numpy() & (before == b)])
+            for a, b in product(("on", "off"), repeat=2)
+        }
+        found.append(carry_over(cells, "on", "off", Form("sum", "count")))
+    return found
 
 
 def test_a_switchback_is_clustered_by_region_and_period(spark, engine, tmp_path) -> None:
@@ -234,10 +262,39 @@ def test_a_switchback_is_clustered_by_region_and_period(spark, engine, tmp_path)
     check = outcome.result.diagnostics["checks"].set_index("code").loc["BURN_IN"]
     assert (check["verdict"], check["count"]) == ("pass", len(rides) - len(kept))
     assert outcome.result.diagnostics["srm"]["n"].sum() == len(totals)
+    assert_stretches(outcome.result.diagnostics["carryover"], by_stretch(kept, 45))
+    assert verdict(outcome, "CARRY_OVER") == "pass"
     if engine == "sail":
         named = {**RIDES, "time": None, "switchback": {"region": "city", "period": "period"}}
         again = run({"units": save(kept, tmp_path / "kept")}, tmp_path / "again", named)
         pd.testing.assert_frame_equal(again.result.estimates, outcome.result.estimates, rtol=1e-9)
+        assert "carryover" not in again.result.diagnostics  # no hours say which period follows which
+
+
+def assert_stretches(table: pd.DataFrame, wanted: list[Stretch]) -> None:
+    for row, stretch in zip(table.itertuples(), wanted, strict=True):
+        found = (row.effect, row.effect_std_error, row.lag, row.std_error, row.p_value, row.n)
+        effect, lag = stretch.effect, stretch.lag
+        told = (effect.estimate, effect.std_error, lag.estimate, lag.std_error, lag.p_value, stretch.cells)
+        assert found == pytest.approx(told, rel=1e-6)  # sums of nine decimals, and a p in the tail
+
+
+@pytest.mark.engines("sail")
+@pytest.mark.parametrize(
+    ("left_over", "verdict_then", "told"), [(80, "pass", "burn_in to 90"), (350, "warn", "longer")]
+)
+def test_what_the_arm_before_leaves_over_is_found(spark, tmp_path, left_over, verdict_then, told) -> None:
+    """80 of 360 minutes belong to the arm before: a burn-in of 90 mends it. 350 of them: none does."""
+    rides = rides_table(left_over=left_over)
+    table = save(rides, tmp_path / "rides", 2)
+    for burn_in, expected in ((0, "warn"), (90, verdict_then)):
+        method = {**RIDES, "switchback": {**RIDES["switchback"], "burn_in": burn_in}}
+        outcome = run({"units": table}, tmp_path / str(burn_in), method)
+        assert verdict(outcome, "CARRY_OVER") == expected
+        if burn_in == 0:
+            assert_stretches(outcome.result.diagnostics["carryover"], by_stretch(rides, 0))
+            checks = outcome.result.diagnostics["checks"].set_index("code")
+            assert told in checks.loc["CARRY_OVER", "message"]
 
 
 @pytest.mark.engines("sail")

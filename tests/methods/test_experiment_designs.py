@@ -261,6 +261,52 @@ def test_stretches_are_at_most_five_of_one_length_from_the_first_day(days: int) 
     assert len(found) >= min(days, 3)  # no more is merged than five need
 
 
+# switchbacks ----------------------------------------------------------------------------------------------------------
+
+
+def over_cells(lag: float, turns: bool = False) -> dict[str, object]:
+    """What the pass leaves of 200 cells of one region in two stretches; the arm before adds ``lag`` in the first."""
+    rng = np.random.default_rng(6)
+    arm = np.arange(201) % 2 if turns else rng.integers(0, 2, 201)
+    now, before, label = arm[1:], arm[:-1], np.array(["c", "t"])
+    found: dict[tuple[str | None, ...], Moments] = {}
+    for block in plan.blocks(METRICS):
+        columns = block.parts[0].columns
+        sums = rng.uniform(40, 60, size=(200, 2, 1 + len(columns)))
+        sums[:, 0, 1] += 20 * lag * before
+        sums[:, :, 1] += 5 * now[:, None]
+        names = [plan.in_stretch(name, i) for i in (0, 1) for name in (block.size, *map(block.total, columns))]
+        for a, b in product((0, 1), repeat=2):
+            rows = sums[(now == a) & (before == b)].reshape(-1, len(names))
+            if len(rows):
+                found[(label[a], label[b], block.metric.name)] = Moments.from_rows(names, rows)
+    return {"minutes": [15.0, 60.0, 120.0], "cells": Grouped(("arm", "(arm before)", BLOCK), found).to_dict()}
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "word"),
+    [
+        (over_cells(0.0), ("CARRY_OVER", "pass"), "4"),
+        (over_cells(1.0), ("CARRY_OVER", "warn"), "burn_in to 60 or more"),
+        (over_cells(0.0, turns=True), ("CARRY_OVER_UNKNOWN", "warn"), "by lot"),
+    ],
+    ids=["none", "first hour", "strict turns"],
+)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_the_arm_before_leaves_over_and_what_to_do(data, code, word, language) -> None:
+    result = solve(BASE, Compressed.from_json(compressed(draw(), {"carryover": data}).to_json()), language)
+    checks = result.diagnostics["checks"].set_index("code")
+    mine = [name for name in checks.index if name.startswith("CARRY_OVER")]
+    assert set(mine) == {code[0]} and set(checks.loc[mine, "verdict"]) == {code[1]}
+    if language == "en":
+        assert checks.loc[mine, "message"].str.contains(word).all()
+    table = result.diagnostics["carryover"]
+    assert list(table.index[table["flagged"]]) == ([0, 2] if "burn_in" in word else [])
+    assert table["effect"].notna().all() and table["lag"].isna().all() == (word == "by lot")
+    title = {"en": "Does the arm before still act?", "zh": "上一时段的组还在起作用吗？"}[language]
+    assert title in render(result, {"job": "experiment", "method": {}}, language)
+
+
 # holdouts -------------------------------------------------------------------------------------------------------------
 
 HOLD = replace(BASE, shares={"c": 0.45, "t": 0.45, "h": 0.1}, holdouts=("h",), holdout_effect=True)

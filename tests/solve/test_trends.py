@@ -1,4 +1,4 @@
-"""Novelty on the day curve, and switchbacks."""
+"""Novelty on the day curve."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from causal_spark.errors import StatisticError
-from causal_spark.solve.linear import cluster_difference
-from causal_spark.solve.means import Form, difference, evaluate
-from causal_spark.solve.trends import novelty, switchback
+from causal_spark.solve.trends import novelty
 from causal_spark.statistics import Moments
 
 DAYS = tuple(f"d{i}" for i in range(7))
@@ -63,50 +61,3 @@ def test_even_and_few_days() -> None:
     constant = Moments.constant(DAYS, 10, 1.0)
     assert math.isnan(novelty(constant, constant, DAYS).constant[2])
     assert math.isnan(novelty(Moments.constant(DAYS, 1, 1.0), arms[0], DAYS).constant[2])
-
-
-# switchbacks --------------------------------------------------------------------------------------------------------
-
-
-def cells(rng: np.random.Generator, count: int, effect: float) -> Moments:
-    """Cells of 10 to 40 events that share a shock."""
-    size = rng.integers(10, 41, count)
-    mean = effect + rng.normal(5, 0.5, count)
-    return Moments.from_rows(
-        ["total", "size"], np.column_stack([size * mean + np.sqrt(size) * rng.normal(size=count), size])
-    )
-
-
-def test_coverage_of_a_switchback() -> None:
-    """500 experiments of 40 cells: 95 % ± four standard errors of 1 %."""
-    rng = np.random.default_rng(6)
-    inside = 0
-    for _ in range(500):
-        test = switchback(cells(rng, 20, 0.3), cells(rng, 20, 0.0), "total", "size", rows=1000)
-        inside += test.low <= 0.3 <= test.high
-    assert 0.91 < inside / 500 < 0.99
-
-
-def test_it_is_the_cluster_robust_difference() -> None:
-    rng = np.random.default_rng(7)
-    t, c = cells(rng, 30, 0.3), cells(rng, 20, 0.0)
-    rows = float(sum(part.n * part.mean[1] for part in (t, c)))
-    test = switchback(t, c, "total", "size", rows)
-    assert (test.estimate, test.std_error) == pytest.approx(cluster_difference(t, c, "total", "size", "CR1"), rel=1e-12)
-    assert 20 < test.dof < 49
-
-
-def test_means_of_cells() -> None:
-    rng = np.random.default_rng(8)
-    t, c = cells(rng, 30, 0.3), cells(rng, 30, 0.0)
-    plain = difference(*(evaluate(part, [Form("total")]) for part in (t, c)))
-    test = switchback(t, c, "total")
-    assert test.estimate == plain.estimate
-    assert test.std_error == pytest.approx(plain.std_error, rel=0.02)  # CR1 of 60 cells
-
-
-def test_one_cell_is_not_enough() -> None:
-    rng = np.random.default_rng(9)
-    test = switchback(cells(rng, 1, 0.0), cells(rng, 9, 0.0), "total", "size")
-    assert math.isfinite(test.estimate)
-    assert math.isnan(test.p_value)

@@ -68,6 +68,12 @@ class Block:
             for part in self.parts
         )
 
+    def stretch_form(self, stretch: int) -> Form:
+        """The metric's form on the totals of clusters over one stretch of the periods of a switchback."""
+        form = self.forms(True)[0]
+        assert form.denominator is not None
+        return Form(in_stretch(form.numerator, stretch), in_stretch(form.denominator, stretch))
+
     def day_forms(self) -> tuple[Form, ...]:
         """The forms on the columns of a single day, which are neither capped nor ever NULL."""
         part = self.parts[0]
@@ -80,6 +86,11 @@ class Block:
     @property
     def size(self) -> str:
         return f"{self.metric.name}: {SIZE}"
+
+
+def in_stretch(name: str, stretch: int) -> str:
+    """Name of a column, or of its total, over one stretch of the periods of a switchback."""
+    return f"{name} (stretch {stretch})"
 
 
 def block(metric: Metric) -> Block:

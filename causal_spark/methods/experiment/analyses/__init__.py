@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from causal_spark.methods.experiment.analyses.bayes import bayes
+from causal_spark.methods.experiment.analyses.carryover import carryover
 from causal_spark.methods.experiment.analyses.decisions import decisions
 from causal_spark.methods.experiment.analyses.found import Found
 from causal_spark.methods.experiment.analyses.holdouts import holdouts
@@ -30,6 +31,7 @@ ANALYSES: tuple[Analysis, ...] = (
     triggered,
     interactions,
     novelty,
+    carryover,
     holdouts,
     decisions,  # last: it asks what all checks found
 )

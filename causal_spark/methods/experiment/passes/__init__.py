@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from causal_spark.methods.experiment.passes.buckets import buckets
+from causal_spark.methods.experiment.passes.carryover import carryover
 from causal_spark.methods.experiment.passes.cupac import cupac
 from causal_spark.methods.experiment.passes.given import Given
 from causal_spark.methods.experiment.passes.histograms import histograms
@@ -26,6 +27,7 @@ PASSES: Mapping[str, Pass] = {
     "cupac": cupac,
     "triggered": triggered,
     "interactions": interactions,
+    "carryover": carryover,
 }
 
 
