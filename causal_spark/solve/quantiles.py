@@ -191,4 +191,4 @@ def _at(h: Histogram, share: float) -> tuple[float, float]:
 
 def _check(q: float) -> None:
     if not 0 < q < 1:
-        raise ConfigError("bad_quantile", got=q)
+        raise ConfigError("bad_quantile", where="q", got=q)

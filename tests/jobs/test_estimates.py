@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from causal_spark import job
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, StatisticError
 from causal_spark.methods.experiment import Compressed, solve
 from causal_spark.results import Result
 from causal_spark.solve.assignment import salted
 from causal_spark.solve.bootstrap import poisson_weights
 from causal_spark.statistics.histogram import Histogram
+from causal_spark.words import LANGUAGES
 
 ARMS = ("control", "blue")
 N = 4_000
@@ -568,6 +571,66 @@ def test_cupac_by_hand(spark, tmp_path) -> None:
     assert found.estimate == pytest.approx(wanted[1] - wanted[0], rel=1e-9)
     assert found.std_error < row(outcome.result, "spend", "difference", "welch").std_error
     assert outcome.result.diagnostics["cuped"]["variance_reduction"].iloc[0] > 0.02
+
+
+def curved(n: int = 1_500, seed: int = 31) -> pd.DataFrame:
+    """An outcome that depends on what is known before, but in no straight line: a valley, and a slope that turns."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"user": np.arange(n), "arm": rng.choice(ARMS, n), "a": rng.normal(size=n)})
+    frame["b"] = rng.choice([-1.0, 1.0, np.nan], n)
+    frame["spend"] = frame["a"] ** 2 + 2 * frame["a"] * frame["b"].fillna(0) + rng.normal(0, 0.5, n)
+    frame["spend"] += 0.2 * (frame["arm"] == "blue")
+    return frame
+
+
+def by_trees(frame: pd.DataFrame) -> np.ndarray:
+    """Five folds by hash, each predicted by trees of the others whose arms were moved to one mean."""
+    keys = [str(user) for user in frame["user"]]
+    frame = frame.iloc[np.argsort([salted(key, "cupac:sample") for key in keys], kind="stable")]
+    fold = np.array([salted(str(user), "cupac") % 5 for user in frame["user"]])
+    prediction = pd.Series(0.0, index=frame.index)
+    for k in range(5):
+        train = frame[(fold != k) & frame["spend"].notna()]
+        target = train["spend"] - train.groupby("arm")["spend"].transform("mean") + train["spend"].mean()
+        model = HistGradientBoostingRegressor(random_state=0).fit(train[["a", "b"]].to_numpy(float), target)
+        prediction[fold == k] = model.predict(frame.loc[fold == k, ["a", "b"]].to_numpy(float))
+    return prediction.sort_index().to_numpy()
+
+
+def test_boosted_cupac_by_hand_where_a_line_finds_nothing(spark, tmp_path) -> None:
+    """Least squares on the same columns cuts the variance by nothing, trees by more than half; a missing outcome takes
+    no part. The estimate is the analysis of covariance on the out-of-fold prediction."""
+    frame = curved()
+    frame["spend"] = frame["spend"].where(frame["user"] % 11 > 0)
+    metric = {"kind": "mean", "value": "spend", "cupac": ["a", "b"], "nulls": "drop"}
+    metrics = [{**metric, "name": "line"}, {**metric, "name": "trees", "cupac_model": "boosted"}]
+    result = run(tmp_path, metrics, frame, 3).result
+    cut = result.diagnostics["cuped"].set_index("outcome")["variance_reduction"]
+    assert cut["line"] < 0.02 and cut["trees"] > 0.5
+    found = row(result, "trees", "difference", "cupac")
+    assert found.conf_low < 0.2 < found.conf_high
+    there = frame["spend"].notna().to_numpy()
+    x, y = by_trees(frame)[there], frame["spend"].to_numpy()[there]
+    arm = (frame["arm"] == "blue").to_numpy()[there]
+    inner = sum(np.cov(x[arm == i], y[arm == i]) * ((arm == i).sum() - 1) for i in (0, 1))
+    parts = [(y - inner[0, 1] / inner[0, 0] * x)[arm == i] for i in (1, 0)]
+    assert found.estimate == pytest.approx(parts[0].mean() - parts[1].mean(), rel=1e-6)
+    assert found.std_error == pytest.approx(math.sqrt(sum(p.var(ddof=1) / len(p) for p in parts)), rel=1e-6)
+    assert found.n == there.sum()
+
+
+def test_trees_need_units_and_their_package(spark, tmp_path, monkeypatch) -> None:
+    metrics = [{"name": "m", "kind": "mean", "value": "spend", "cupac": ["a"], "cupac_model": "boosted"}]
+    with pytest.raises(StatisticError, match="cupac_model: linear"):
+        run(tmp_path / "few", metrics, curved(2).assign(arm=list(ARMS)))
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path / "none", metrics, curved(200))
+    for language in LANGUAGES:
+        told = caught.value.text(language)
+        assert "method.metrics[m].cupac_model" in told and "linear" in told and "scikit-learn" in told
+    with pytest.raises(ConfigError, match="cupac names none"):
+        validated({"name": "m", "kind": "mean", "value": "spend", "cupac_model": "boosted"})
 
 
 def test_strata_of_one_arm_are_merged(spark, tmp_path) -> None:

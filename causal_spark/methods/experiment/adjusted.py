@@ -107,10 +107,22 @@ def _predicted(method: Experiment, data: Mapping[str, Any], block: Block) -> Adj
     """CUPED on the prediction that the other folds give from the features."""
     folds = _read(data)
     outcome = block.parts[0].numerator.name
-    features = [name for name in next(iter(next(iter(folds.values())).values())).names if name != outcome]
-    arms = cross_fit(folds, [outcome], features)
-    found = cuped(arms, [Form(outcome), Form(PREDICTION + outcome)], method.theta)
+    others = [name for name in next(iter(next(iter(folds.values())).values())).names if name != outcome]
+    if block.metric.cupac_model == "linear":
+        arms, prediction = cross_fit(folds, [outcome], others), PREDICTION + outcome
+    else:
+        arms, prediction = _over_folds(folds), others[0]
+    found = cuped(arms, [Form(outcome), Form(prediction)], method.theta)
     return Adjusted("cupac", found.groups, (PREDICTION + ", ".join(block.metric.cupac),), found.theta, found.rho2)
+
+
+def _over_folds(folds: Mapping[str, Mapping[str, Moments]]) -> dict[str, Moments]:
+    """The moments of each arm, of folds whose rows are predicted already."""
+    found: dict[str, Moments] = {}
+    for fold in sorted(folds):
+        for arm, part in folds[fold].items():
+            found[arm] = found[arm] + part if arm in found else part
+    return found
 
 
 def _read(data: Mapping[str, Any]) -> dict[str, dict[str, Moments]]:

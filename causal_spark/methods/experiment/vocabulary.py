@@ -41,9 +41,10 @@ class Metric:
     ``scale``: units of the fixed-point integers in which events and clusters are summed (1000000 = six decimals).
     ``days``: only events of days [from, to) since exposure, for units exposed at least that long.
     ``role``: only success metrics are corrected for multiplicity. ``quantiles``: effects on these quantiles too.
-    ``ranks``: the Mann–Whitney test too. ``cupac``: columns from before exposure; their cross-fitted linear prediction
-    of the metric is its covariate. ``good``: the direction that is better. ``test``: against no effect (superiority),
-    or against the ``margin`` in the bad direction (non-inferiority) or in both (equivalence).
+    ``ranks``: the Mann–Whitney test too. ``cupac``: columns from before exposure; their cross-fitted prediction of the
+    metric is its covariate. ``cupac_model``: by least squares (linear) or trees (boosted). ``good``: the direction that
+    is better. ``test``: against no effect (superiority), or against the ``margin`` in the bad direction
+    (non-inferiority) or in both (equivalence).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Metric:
     quantiles: tuple[float, ...] = ()
     ranks: bool = False
     cupac: tuple[str, ...] = ()
+    cupac_model: Literal["linear", "boosted"] = "linear"
     good: Literal["increase", "decrease"] = "increase"
     test: Literal["superiority", "non-inferiority", "equivalence"] = "superiority"
     margin: Margin | None = None
@@ -86,13 +88,15 @@ class Metric:
             raise ConfigError("bad_days", where=where, got="nothing")
         if (self.test == "superiority") != (self.margin is None):
             raise ConfigError("test_and_margin", where=where, test=self.test)
+        if self.cupac_model != "linear" and not self.cupac:
+            raise ConfigError("cupac_model_alone", where=where)
         self._check_values(where)
 
     def _check_values(self, where: str) -> None:
         """Quantiles and ranks are of the values of units, which 0/1 metrics and ratios do not have."""
         for q in self.quantiles:
             if not 0 < q < 1:
-                raise ConfigError("bad_quantile", got=q)
+                raise ConfigError("bad_quantile", where=f"{where}.quantiles", got=q)
         if (self.quantiles or self.ranks) and self.kind not in VALUED:
             key = "quantiles" if self.quantiles else "ranks"
             raise ConfigError("no_values", where=f"{where}.{key}", kind=self.kind, kinds=", ".join(VALUED))

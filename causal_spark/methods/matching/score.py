@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from causal_spark.errors import ConfigError, StatisticError
+from causal_spark.errors import StatisticError
+from causal_spark.methods import trees
 from causal_spark.methods.matching.prepare import SAMPLE, Table
 from causal_spark.methods.matching.vocabulary import Observational
 from causal_spark.solve import logistic
@@ -64,28 +65,21 @@ def fitted(table: Table, treatment: str) -> logistic.Logistic:
 
 def boosted(table: Table, treatment: str, folds: int) -> Frame:
     """Gradient-boosted trees (scikit-learn) fitted to a sample without each fold, applied to the rows of that fold."""
-    try:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-    except ImportError as error:
-        raise ConfigError("needs_scikit_learn") from error
     names = (*table.x, treatment, design.FOLD)
-    values = design.looked_at(table.frame, design.UNIT, table.rows, SAMPLE, "design", [col(name) for name in names])
+    looked = [col(name) for name in names]
+    values = design.looked_at(table.frame, design.UNIT, table.rows, trees.SAMPLE, "design", looked)
     x, t, fold = values[:, :-2], values[:, -2], values[:, -1]
-    models = []
-    for k in range(folds):
-        others = (fold != k) | (folds == 1)
+
+    def treated(others: Array) -> Array:
         if len(np.unique(t[others])) < 2:
             raise StatisticError("propensity_one_group", treated=f"{t.sum():g}", control=f"{len(t) - t.sum():g}")
-        models.append(HistGradientBoostingClassifier(random_state=0).fit(x[others], t[others]))
+        return np.asarray(t[others])
+
+    models = trees.fitted("classifier", x, treated, fold, folds, "method.propensity.model", "logistic")
     columns = table.x
 
     def work(block: Block) -> list[Array]:
-        rows, part = matrix(block, columns)[:, 1:], block[design.FOLD]
-        e = np.zeros(len(rows))
-        for k, model in enumerate(models):
-            mine = part == k
-            if mine.any():
-                e[mine] = model.predict_proba(rows[mine])[:, 1]
+        e = trees.out_of_fold(models, matrix(block, columns)[:, 1:], block[design.FOLD])
         return [np.asarray(special.logit(np.clip(e, CLIP, 1 - CLIP)))]
 
     return with_columns(table.frame, (*columns, design.FOLD), (design.LOGIT,), work)
