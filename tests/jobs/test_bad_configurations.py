@@ -78,6 +78,22 @@ CONFIGS = [
     Wrong("share below zero", ("method.shares={control: 1.5, treatment: -0.5}",), ("method.shares",), "0 or more"),
     Wrong("filter without values", ("method.where=[{column: country, op: in}]",), ("country",), "a list of values"),
     Wrong("filter with SQL operator", ("method.where=[{column: country, op: like, value: D%}]",), ("like",), "not_in"),
+    Wrong("quantile above 1", ("method.metrics.0.quantiles=[0.5, 90]",), ("revenue", "quantiles", "90"), "0.99"),
+    Wrong(
+        "margin with a sign",
+        ("method.metrics.0.test=non-inferiority", "method.metrics.0.margin={relative: -0.02}"),
+        ("-0.02",),
+        "without a sign",
+    ),
+    Wrong(
+        "margin without a test", ("method.metrics.0.margin={absolute: 1}",), ("revenue", "superiority"), "takes none"
+    ),
+    Wrong(
+        "unknown spending family",
+        ("method.sequential={key: k, units: 100, spending: haybittle}",),
+        ("haybittle", "obrien-fleming, obrien-fleming-total, pocock, power"),
+        "choose one of",
+    ),
     Wrong("override without value", ("method.alpha",), ("method.alpha",), "key=value"),
     Wrong("override of no item", ("method.metrics.9.name=x",), ("method.metrics.9.name",), "count from 0"),
     Wrong("no unit table place", ("output.path=null", "output.table=a.b"), ("output.scratch",), "", event_config),

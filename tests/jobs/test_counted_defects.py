@@ -128,7 +128,9 @@ def test_no_spread_means_no_p_value(column, value, outcome, spark, tmp_path):
     config = unit_config(tmp_path)
     config["method"]["metrics"][0]["covariates"] = []
     result = solved(config)
-    assert check(result, "ZERO_VARIANCE")["verdict"] == "warn"
+    found = check(result, "ZERO_VARIANCE")
+    assert found["verdict"] == "warn"
+    assert "Check its column and its filter" in found["message"]
     for term in ("difference", "lift"):
         found = row(result, outcome, term)
         assert math.isnan(found["p_value"])

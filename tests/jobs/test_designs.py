@@ -192,6 +192,8 @@ def test_bad_input(
     with pytest.raises(CausalSparkError) as caught:
         run({"units": save(frame, tmp_path / "units")}, tmp_path / "run", {**UNITS, **method})
     assert (caught.value.exit_code, caught.value.key) == (code, key)
+    if key in ("no_other_arms", "no_shared_units"):
+        assert all("method.interactions" in caught.value.text(language) for language in LANGUAGES)  # the remedy
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 

@@ -429,7 +429,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"margin_alpha": 0.0}, "bad_number"),
     ({"sequential": {**PLAN, "units": 0}}, "bad_number"),
     ({"sequential": {**PLAN, "rho": 0.0}}, "bad_number"),
-    ({"sequential": {**PLAN, "spending": "haybittle"}}, "bad_choice"),
+    ({"sequential": {**PLAN, "spending": "haybittle"}}, "unknown_spending"),
     ({"sequential": {**PLAN, "key": "it's"}}, "bad_experiment_key"),
     ({"sequential": {"units": 10}}, "missing_key"),
 ]

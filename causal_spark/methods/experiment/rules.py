@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from causal_spark.errors import ConfigError
 from causal_spark.solve.intervals import Alternative
@@ -57,13 +57,14 @@ class Sequential:
 
     ``units``: planned units in the tested arms, at which all of alpha is spent (group) or the interval is narrowest
     (always_valid). ``kind``: group-sequential bounds, or a confidence sequence that holds at any look.
-    ``spending``, with the exponent ``rho`` of the power family, says how alpha is spent (kind group).
+    ``spending`` says how alpha is spent (kind group): obrien-fleming, obrien-fleming-total, pocock, or power with the
+    exponent ``rho``.
     """
 
     key: str
     units: int
     kind: Literal["group", "always_valid"] = "group"
-    spending: Spending = "obrien-fleming"
+    spending: str = "obrien-fleming"
     rho: float = 2.0
 
     def __post_init__(self) -> None:
@@ -73,7 +74,8 @@ class Sequential:
 
 def planned(sequential: Sequential, alpha: float, alternative: Alternative) -> Plan:
     """The plan with the alpha and alternative of the method; raises ConfigError for what no plan can have."""
-    return Plan(float(sequential.units), alpha, sequential.spending, sequential.rho, alternative)
+    spending = cast(Spending, sequential.spending)  # Plan refuses what is none, and names the families
+    return Plan(float(sequential.units), alpha, spending, sequential.rho, alternative)
 
 
 def _bad(field: str, got: object, expected: str) -> ConfigError:
