@@ -42,7 +42,7 @@ def of_paths(method: Attribution, frame: pd.DataFrame, buckets: int = 3, seed: i
     assert names is not None
     channels = sorted({step.strip() for path in frame[names.path] for step in path.split(names.separator)})
     total = float(frame[names.value].sum()) if names.value else 1.0
-    wanted = plan(method, channels.index(method.direct) if method.direct in channels else -1,
+    wanted = plan(method, run._places(channels, [method.direct], ()),
                   len(tokens(channels, method.change)), float(frame[names.conversions].sum()),
                   [total] if names.value else [])  # fmt: skip
     value = np.rint((frame[names.value] if names.value else 0.0) * power_of_two(total)).astype(np.int64)
@@ -82,7 +82,7 @@ def of_events(method: Attribution, touches: Sequence[tuple], conversions: Sequen
     coded = (run.codes_of({hashed(name): name for name in regions}, regions, 1),) if regions else ()
     levels = run.Levels((tuple(regions),) if regions else (), coded)
     rules = run._rules(method, channels, round(as_of * DAY))
-    wanted = plan(method, channels.index(method.direct) if method.direct in channels else -1,
+    wanted = plan(method, run._places(channels, [method.direct], ()),
                   len(tokens(channels, method.change)), max(m, 1),
                   [max([row[2] for row in conversions] + [1.0]) * max(m, 1)], n + m, rules.as_of)  # fmt: skip
     parts = split(columns, lambda c: list(run._event_sums(c, codes, levels, rules, wanted)), buckets, seed)

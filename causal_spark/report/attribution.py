@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from causal_spark.report import credits, numbers, provenance, trust
 from causal_spark.report import journey_figures as draw
-from causal_spark.report import numbers, provenance, trust
 from causal_spark.report.effects import table_of
 from causal_spark.report.figures import ForestRow, forest
 from causal_spark.report.marks import PERCENT, Mark
@@ -22,7 +21,6 @@ from causal_spark.report.parts import (
     Figure,
     Page,
     Section,
-    Table,
     clip,
     frame_table,
     table,
@@ -30,13 +28,14 @@ from causal_spark.report.parts import (
 from causal_spark.report.phrases import Phrases
 from causal_spark.results import Result
 
-REST = ("(unattributed)", "(baseline)")
 ENDS = ("(conversion)", "(null)")
-MOST = 15
+PLACES = {"(start)": "place_start", "(conversion)": "place_conversion", "(null)": "place_null"}
+MOST_ROI = 10
 # Of many models those whose returns are drawn, as far as they were asked for.
 COMPARED = ("last", "markov_1", "shapley", "linear")
 TYPICAL = 0.98
-FOLDED = ("totals", "removal_effects", "stages", "orders", "hazards", "agreement", "path_lengths", "lags")
+FOLDED = ("totals", "removal_effects", "stages", "orders", "hazards", "agreement", "path_lengths", "lags",
+          "credits_by_period")  # fmt: skip
 
 
 def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
@@ -45,9 +44,10 @@ def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
     headline = {"stop": "headline_stop", "good": "headline_plain_good", "care": "headline_plain_care"}[judged.tone]
     sections = [
         _credit_section(phrases, result, facts),
+        credits.segments_section(phrases, result),
         _agreement_section(phrases, result),
         _returns_section(phrases, result),
-        _calibration_section(phrases, result),
+        credits.calibration_section(phrases, result),
         _paths_section(phrases, result),
         trust.checks_section(phrases, result, "s_checks_numbers"),
         _models_section(phrases, result),
@@ -77,36 +77,6 @@ def drawings(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> dict
     return {f"{figure.name}.svg": figure.svg for figure in figures}
 
 
-def everyone(result: Result, outcome: str | None = None) -> pd.DataFrame:
-    """Credits over all journeys, of one outcome if named."""
-    frame = result.estimates
-    mine = frame[(frame["segment"] == "all") & (frame["estimand"] == "credit")]
-    return mine if outcome is None else mine[mine["outcome"] == outcome]
-
-
-def _outcomes(result: Result) -> list[str]:
-    return list(dict.fromkeys(everyone(result)["outcome"].astype(str)))
-
-
-def _channels(part: pd.DataFrame) -> list[str]:
-    """Channels by their mean credit, the largest first, without the rests."""
-    mean = part[~part["term"].isin(REST)].groupby("term")["estimate"].mean()
-    return sorted(map(str, mean.index), key=lambda name: (-float(mean[name]), name))[:MOST]
-
-
-def _models(part: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(part["method"].astype(str)))
-
-
-def _cells(part: pd.DataFrame) -> dict[tuple[str, str], tuple[float, float, float]]:
-    rows = zip(part["method"], part["term"], part["estimate"], part["conf_low"], part["conf_high"], strict=True)
-    return {(str(m), str(t)): (float(e), float(low), float(high)) for m, t, e, low, high in rows}
-
-
-def _named(phrases: Phrases, model: str) -> str:
-    return phrases.name("model", model)
-
-
 def _tiles(phrases: Phrases, result: Result) -> list[tuple[str, str]]:
     tiles = []
     for _, row in table_of(result, "totals").iterrows():
@@ -128,17 +98,17 @@ def _answers(phrases: Phrases, result: Result, judged: trust.Trust) -> tuple[Ans
 
 def _who(phrases: Phrases, result: Result) -> Answer:
     """The channel with most credit under each model."""
-    part = everyone(result, "conversions")
-    cells, lines, tops = _cells(part), [], []
-    for model in _models(part):
-        mine = {c: cells[model, c] for c in _channels(part) if (model, c) in cells}
+    part = credits.everyone(result, "conversions")
+    cells, lines, tops = credits.cells_of(part), [], []
+    for model in credits.models_of(part):
+        mine = {c: cells[model, c] for c in credits.channels_of(part) if (model, c) in cells}
         if not mine:
             continue
         top = max(mine, key=lambda c, m=mine: -math.inf if math.isnan(m[c][0]) else m[c][0])  # type: ignore[misc]
         value, low, high = mine[top]
         places = 0 if abs(value) >= 100 else 1
         span = "" if math.isnan(low) else f" [{numbers.plain(low, places)}, {numbers.plain(high, places)}]"
-        lines.append(phrases("who_line", model=_named(phrases, model), channel=clip(top, 60),
+        lines.append(phrases("who_line", model=credits.named(phrases, model), channel=clip(top, 60),
                              value=numbers.plain(value, places) + span))  # fmt: skip
         tops.append(top)
     different = list(dict.fromkeys(tops))
@@ -148,14 +118,14 @@ def _who(phrases: Phrases, result: Result) -> Answer:
 def _agree(phrases: Phrases, result: Result) -> Answer:
     """The channels on which the models differ most."""
     frame = table_of(result, "agreement")
-    frame = frame[(frame["outcome"] == "conversions") & ~frame["channel"].isin(REST)] if len(frame) else frame
-    if not len(frame) or len(_models(everyone(result, "conversions"))) < 2:
+    frame = frame[(frame["outcome"] == "conversions") & ~frame["channel"].isin(credits.REST)] if len(frame) else frame
+    if not len(frame) or len(credits.models_of(credits.everyone(result, "conversions"))) < 2:
         return Answer(phrases("q_agree"), phrases("agree_one"), [])
     gaps = frame.assign(gap=frame["most"] - frame["least"]).sort_values(["gap", "channel"], ascending=[False, True])
     lines = [
         phrases("agree_line", channel=clip(row["channel"], 60), least=numbers.percent(row["least"], 1),
-                least_model=_named(phrases, row["least_model"]), most=numbers.percent(row["most"], 1),
-                most_model=_named(phrases, row["most_model"]))
+                least_model=credits.named(phrases, row["least_model"]), most=numbers.percent(row["most"], 1),
+                most_model=credits.named(phrases, row["most_model"]))
         for _, row in gaps.head(3).iterrows()
     ]  # fmt: skip
     widest = float(gaps["gap"].iloc[0])
@@ -170,58 +140,53 @@ def _causal(phrases: Phrases, result: Result) -> Answer:
     return Answer(phrases("q_causal"), phrases("causal_some"), [("", [phrases("causal_calibrated", names=names)])])
 
 
+def _caption(phrases: Phrases, key: str, shown: int, rows: int) -> str:
+    """How to read a figure, and how many of its channels are drawn if not all."""
+    more = [phrases("channels_shown", shown=shown, rows=rows)] if rows > shown else []
+    return phrases.joined([phrases(key), *more])
+
+
 def _credit_figures(phrases: Phrases, result: Result) -> list[Figure]:
     figures: list[Figure] = []
-    for outcome in _outcomes(result):
-        part = everyone(result, outcome)
-        channels, cells = _channels(part), _cells(part)
+    for outcome in credits.outcomes_of(result):
+        part = credits.everyone(result, outcome)
+        every_channel, cells = credits.channels_of(part), credits.cells_of(part)
+        channels = every_channel[: credits.MOST]
         nothing = (math.nan, math.nan, math.nan)
-        every = [(_named(phrases, model), [draw.Bar(*cells.get((model, c), nothing)) for c in channels])
-                 for model in _models(part)]  # fmt: skip
+        every = [(credits.named(phrases, model), [draw.Bar(*cells.get((model, c), nothing)) for c in channels])
+                 for model in credits.models_of(part)]  # fmt: skip
         for page_number in range(0, len(every), draw.MAX_PANELS):
             name = f"credit_{len(figures) + 1}"
             title = phrases.plain("fig_credit", outcome=phrases.name("tile", outcome))
             svg = draw.bars(channels, every[page_number : page_number + draw.MAX_PANELS], name=name)
-            figures.append(Figure(name, svg, phrases("fig_credit_is"), title))
+            caption = _caption(phrases, "fig_credit_is", credits.MOST, len(every_channel))
+            figures.append(Figure(name, svg, caption, title))
     return figures
 
 
 def _credit_section(phrases: Phrases, result: Result, facts: Mapping[str, Any]) -> Section:
     blocks: list[Block] = [*_credit_figures(phrases, result),
-              *(_credit_table(phrases, result, outcome) for outcome in _outcomes(result))]  # fmt: skip
+              *(credits.credit_table(phrases, result, outcome) for outcome in credits.outcomes_of(result))]  # fmt: skip
     return Section(phrases("s_credit"), phrases("s_credit_lead"), tuple(blocks))
 
 
-def _credit_table(phrases: Phrases, result: Result, outcome: str) -> Table:
-    part = everyone(result, outcome)
-    models, cells = _models(part), _cells(part)
-    rows = []
-    for channel in [*_channels(part), REST[0]]:
-        row = [Cell(clip(channel, 60) if channel not in REST else phrases("unattributed"))]
-        for model in models:
-            value, low, high = cells.get((model, channel), (math.nan,) * 3)
-            places = 0 if abs(value) >= 100 else 1
-            row.append(Cell(numbers.plain(value, places), _span(low, high, places)))
-        rows.append(row)
-    columns = [Column(phrases("c_channel")), *(Column(_named(phrases, model), "right") for model in models)]
-    return table(phrases, columns, rows, phrases("fold_credit", outcome=phrases.name("tile", outcome)))
-
-
 def _agreement_figures(phrases: Phrases, result: Result) -> list[Figure]:
-    part = everyone(result, "conversions")
+    part = credits.everyone(result, "conversions")
     part = part[part["method"] != "participation"]
-    models = _models(part)
+    models = credits.models_of(part)
     if len(models) < 2:
         return []
-    channels, cells = _channels(part), _cells(part)
+    every, cells = credits.channels_of(part), credits.cells_of(part)
+    channels = every[: credits.MOST]
     shares = {}
     for model in models:
         total = float(part[part["method"] == model]["estimate"].sum())
-        shares[_named(phrases, model)] = [
+        shares[credits.named(phrases, model)] = [
             cells.get((model, c), (math.nan,) * 3)[0] / total if total else math.nan for c in channels
         ]
     svg = draw.dots(channels, shares, name="agreement")
-    return [Figure("agreement", svg, phrases("fig_agreement_is"), phrases.plain("fig_agreement"))]
+    caption = _caption(phrases, "fig_agreement_is", credits.MOST, len(every))
+    return [Figure("agreement", svg, caption, phrases.plain("fig_agreement"))]
 
 
 def _agreement_section(phrases: Phrases, result: Result) -> Section | None:
@@ -237,14 +202,15 @@ def _returns_figures(phrases: Phrases, result: Result) -> list[Figure]:
     models = [*(name for name in COMPARED if name in known), *(name for name in known if name not in COMPARED)][:3]
     rows = []
     dear = frame.drop_duplicates("channel").sort_values(["cost", "channel"], ascending=[False, True])
-    for channel in list(map(str, dear["channel"]))[:10]:
+    for channel in list(map(str, dear["channel"]))[:MOST_ROI]:
         for _, row in frame[(frame["channel"] == channel) & frame["model"].isin(models)].iterrows():
             value, low, high = (float(row[name]) for name in ("roi", "roi_low", "roi_high"))
             tone = "up" if low > 0 else "down" if high < 0 else ""
-            rows.append(ForestRow(clip(channel, 40), _named(phrases, str(row["model"])), Mark(value, low, high, tone),
-                                  text=numbers.percent(value, 0, True)))  # fmt: skip
+            mark, model = Mark(value, low, high, tone), credits.named(phrases, str(row["model"]))
+            rows.append(ForestRow(clip(channel, 40), model, mark, text=numbers.percent(value, 0, True)))
     svg = forest(rows, name="roi", axis=phrases.plain("fig_roi_axis"), scale=PERCENT)
-    return [Figure("roi", svg, phrases("fig_roi_is"), phrases.plain("fig_roi"))]
+    caption = _caption(phrases, "fig_roi_is", MOST_ROI, len(dear))
+    return [Figure("roi", svg, caption, phrases.plain("fig_roi"))]
 
 
 def _returns_section(phrases: Phrases, result: Result) -> Section | None:
@@ -253,33 +219,6 @@ def _returns_section(phrases: Phrases, result: Result) -> Section | None:
         return None
     folded = frame_table(phrases, frame, phrases("fold_returns"))
     return Section(phrases("s_returns"), phrases("s_returns_lead"), (*_returns_figures(phrases, result), folded))
-
-
-def _calibration_section(phrases: Phrases, result: Result) -> Section | None:
-    frame = table_of(result, "calibration")
-    if not len(frame):
-        return None
-    rows = []
-    for _, row in frame.iterrows():
-        cells = [Cell(clip(row["channel"], 60)), Cell(_named(phrases, str(row["model"]))),
-                 Cell(phrases.name("tile", row["outcome"]))]  # fmt: skip
-        for name in ("credit", "lift", "factor"):
-            value, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
-            places = 2 if name == "factor" else 0 if abs(value) >= 100 else 1
-            cells.append(Cell(numbers.plain(value, places), _span(low, high, places)))
-        rows.append(cells)
-    columns = [Column(phrases("c_channel")), Column(phrases("c_model")), Column(phrases("c_outcome")),
-               Column(phrases("c_credit"), "right"), Column(phrases("c_lift_total"), "right"),
-               Column(phrases("c_factor"), "right")]  # fmt: skip
-    calibrated = set(frame["channel"].astype(str))
-    rest = [name for name in _channels(everyone(result, "conversions")) if name not in calibrated]
-    words = [phrases("calibration_rest", names=phrases.listed(clip(name, 40) for name in rest))] if rest else []
-    lead = phrases.joined([phrases("s_calibration_lead"), *words])
-    return Section(phrases("s_calibration"), lead, (table(phrases, columns, rows),))
-
-
-def _span(low: float, high: float, places: int) -> str:
-    return "" if math.isnan(low) else f"[{numbers.plain(low, places)}, {numbers.plain(high, places)}]"
 
 
 def _path_figures(phrases: Phrases, result: Result) -> list[Figure]:
@@ -293,8 +232,10 @@ def _path_figures(phrases: Phrases, result: Result) -> list[Figure]:
         columns = [name for name in map(str, targets.index) if name not in ENDS][: draw.MAX_CELLS - len(ends)] + ends
         grid = steps.pivot_table(index="origin", columns="target", values="share", fill_value=0.0)
         shares = grid.reindex(index=rows, columns=columns, fill_value=0.0).to_numpy()
-        svg = draw.heat(rows, columns, shares, name="transitions")
-        figures.append(Figure("transitions", svg, phrases("fig_transitions_is"), phrases.plain("fig_transitions")))
+        origins, ends_in = ([_place(phrases, name) for name in names] for names in (rows, columns))
+        svg = draw.heat(origins, ends_in, shares, name="transitions")
+        caption = _caption(phrases, "fig_transitions_is", draw.MAX_CELLS, len(most))
+        figures.append(Figure("transitions", svg, caption, phrases.plain("fig_transitions")))
     panels: list[tuple[str, Sequence[float], dict[str, Sequence[float]]]] = []
     lags = table_of(result, "lags")
     for since in ("first", "last"):
@@ -319,6 +260,11 @@ def _path_figures(phrases: Phrases, result: Result) -> list[Figure]:
     return figures
 
 
+def _place(phrases: Phrases, name: str) -> str:
+    """A channel, or where journeys begin and end in words."""
+    return phrases.plain(PLACES[name]) if name in PLACES else name
+
+
 def _paths_section(phrases: Phrases, result: Result) -> Section:
     paths = table_of(result, "top_paths")
     shown = (frame_table(phrases, paths, phrases("fold_paths")),) if len(paths) else ()
@@ -327,8 +273,8 @@ def _paths_section(phrases: Phrases, result: Result) -> Section:
 
 def _models_section(phrases: Phrases, result: Result) -> Section:
     """Each model that was used in one sentence, with what it cannot claim."""
-    rows = [[Cell(_named(phrases, model)), Cell(phrases.name("model_is", model))]
-            for model in _models(everyone(result))]  # fmt: skip
+    rows = [[Cell(credits.named(phrases, model)), Cell(phrases.name("model_is", model))]
+            for model in credits.models_of(credits.everyone(result))]  # fmt: skip
     columns = [Column(phrases("c_model")), Column(phrases("c_model_is"))]
     return Section(phrases("s_models"), phrases("s_models_lead"), (table(phrases, columns, rows),))
 

@@ -75,12 +75,14 @@ def _answers(phrases: Phrases, result: Result, judged: trust.Trust) -> tuple[Ans
                 planned=numbers.plain(row["spend_planned"]))
         for _, row in moves.head(5).iterrows()
     ]  # fmt: skip
-    sure = "gain_sure" if low > 0 else "gain_unsure"
+    saves = float(plan["change"].sum()) < 0
+    fewer = "gain_less" if saves else "gain_worse"
+    known = "gain_sure" if low > 0 else fewer if high < 0 else "gain_unsure" if low <= 0 else "gain_unknown"
     return (
         Answer(phrases("q_trust"), phrases("trust_" + judged.tone), [("", trust.trust_lines(phrases, judged))],
                judged.tone),
         Answer(phrases("q_moves"), "", [("", [*lines, *_held(phrases, plan)])]),
-        Answer(phrases("q_gain"), numbers.plain(gain, None, True), [("", [phrases(sure, span=span)])]),
+        Answer(phrases("q_gain"), numbers.plain(gain, None, True), [("", [phrases(known, span=span)])]),
     )  # fmt: skip
 
 
@@ -152,7 +154,7 @@ def _scenarios_section(phrases: Phrases, result: Result) -> Section:
         span = numbers.interval(float(row["conf_low"]), float(row["conf_high"]), "number", None)
         gain = Cell(numbers.plain(row["gain"], None, True), span)
         spend, beyond = Cell(numbers.plain(row["spend"])), Cell(clip(row["beyond_observed"], 80))
-        rows.append([Cell(phrases.name("scenario", row["scenario"])), spend, gain, beyond])
+        rows.append([Cell(clip(phrases.name("scenario", row["scenario"]), 140)), spend, gain, beyond])
     columns = [Column(phrases("c_scenario")), Column(phrases("c_spend"), "right"), Column(phrases("c_gain"), "right"),
                Column(phrases("c_beyond"))]  # fmt: skip
     return Section(phrases("s_scenarios"), phrases("s_scenarios_lead"), (table(phrases, columns, rows),))

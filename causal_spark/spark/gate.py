@@ -53,6 +53,14 @@ def ranges(frame: DataFrame, columns: Sequence[str], nan: Collection[str] = ()) 
     return found
 
 
+def fractions(frame: DataFrame, columns: Sequence[str]) -> dict[str, int]:
+    """How many values of each column are no whole numbers, in one aggregation; NULL is none of them."""
+    values = {name: col(name).cast("double") for name in columns}
+    counted = [F.count(F.when(value != F.floor(value), 1)).alias(f"f{i}") for i, value in enumerate(values.values())]
+    row = frame.agg(*counted).toArrow()
+    return {name: int(row.column(i)[0].as_py()) for i, name in enumerate(columns)}
+
+
 def micros(time: Column) -> Column:
     """Microseconds since 1970 (UTC) of a timestamp with or without time zone."""
     return F.unix_micros(time.cast("timestamp"))

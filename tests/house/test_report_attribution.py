@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from causal_spark.methods import attribution, budget
@@ -135,3 +136,47 @@ def test_names_are_text_whatever_they_hold(language: str, job: str) -> None:
     parsed = Parsed(page)
     assert not FORBIDDEN & set(parsed.tags)
     assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_gain_is_told_as_it_is(language: str) -> None:
+    """More, less because less is spent, less in spite of it, not known to differ, without an interval."""
+    words, found = catalogue(language), planned()
+    frame = found.estimates
+    total = frame.index[(frame["term"] == "(total)") & (frame["outcome"] == "gain")]
+    spent = found.diagnostics["plan"]["change"].sum()
+    for low, high, change, key in [(1, 2, 0, "sure"), (-2, -1, -5, "less"), (-2, -1, 0, "worse"), (-1, 1, 0, "unsure"),
+                                   (np.nan, np.nan, 0, "unknown")]:  # fmt: skip
+        estimates, plan = frame.copy(), found.diagnostics["plan"].copy()
+        estimates.loc[total, ["conf_low", "conf_high"]] = low, high
+        plan.loc[0, "change"] += change - spent
+        told = replace(found, estimates=estimates, diagnostics={**found.diagnostics, "plan": plan})
+        said = text_of(render(told, facts("budget", {}), language))
+        for other in ("sure", "less", "worse", "unsure", "unknown"):
+            part = max(words[f"report_gain_{other}"].split("{span}"), key=len).strip()
+            assert (part in said) == (other == key), (key, other)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_many_channels_are_counted_and_all_in_the_table(language: str) -> None:
+    names = tuple(f"channel {i:02d}" for i in range(18))
+    page = render(credited(names), facts("attribution", {}), language)
+    said = text_of(page)
+    assert catalogue(language)["report_channels_shown"].format(shown=15, rows=18) in said
+    assert catalogue(language)["report_channels_shown"].format(shown=10, rows=18) in said
+    tables = " ".join(Parsed(page).words)
+    assert all(name in tables for name in names)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_segments_are_told(language: str) -> None:
+    found, title = credited(), catalogue(language)["report_s_credit_segments"]
+    here = found.estimates.assign(segment="region=north", estimate=found.estimates["estimate"] / 2)
+    result = replace(found, estimates=pd.concat([found.estimates, here], ignore_index=True))
+    said = text_of(render(result, facts("attribution", {}), language))
+    assert title in said and "region=north" in said
+    assert title not in text_of(render(found, facts("attribution", {}), language))
+    only = replace(found, estimates=pd.concat([found.estimates, here.assign(segment="period=2026-01-05")]))
+    assert title not in text_of(render(only, facts("attribution", {}), language))
+    drawn = figures(found, facts("attribution", {}), "zh")["transitions.svg"]
+    assert "(start)" not in drawn and "(null)" not in drawn

@@ -13,6 +13,7 @@ from scipy import stats
 from causal_spark.config import build
 from causal_spark.errors import ConfigError, StatisticError
 from causal_spark.methods.budget import Bound, Budget, Compressed, Shift, solve
+from causal_spark.methods.budget.run import in_order
 from causal_spark.results import Result
 from causal_spark.solve import curves
 
@@ -260,6 +261,34 @@ def test_a_channel_without_a_curve_keeps_its_spend() -> None:
     assert plan.loc[["new", "radio"], "change"].tolist() == [0.0, 0.0]
     assert plan.loc[["new", "radio"], "binding"].tolist() == ["no_curve", "no_curve"]
     assert plan["spend_planned"].sum() == pytest.approx(NOW + 7.0 + 20 / WEEKS)
+
+
+def test_a_given_budget_pays_channels_without_a_curve_too() -> None:
+    spend, outcome = dict(HISTORY.spend), dict(HISTORY.outcome)
+    spend["radio"], outcome["radio"] = (40.0,) * WEEKS, (3.0,) * WEEKS
+    made = replace(HISTORY, spend=spend, outcome=outcome)
+    found = solve(Budget(budget=250.0), made)
+    assert planned(found)["spend_planned"].sum() == pytest.approx(250.0, rel=1e-9)
+    whole = found.estimates.query("term == '(total)' and outcome == 'spend'")["estimate"].iloc[0]
+    assert whole == pytest.approx(250.0, rel=1e-9)
+    assert found.diagnostics["scenarios"]["spend"].tolist() == pytest.approx([250.0, NOW + 40.0], rel=1e-9)
+    with pytest.raises(StatisticError, match="30 is less than the 40"):
+        solve(Budget(budget=30.0), made)
+
+
+def test_a_curve_whose_parameters_cannot_be_told_apart_has_no_band() -> None:
+    """A straight line holds any scale of a saturating curve; a band of no width would be a lie."""
+    x = np.linspace(1.0, 9.0, WEEKS)
+    made = Compressed(HISTORY.periods, {"line": tuple(x)}, {"line": tuple(3.0 * x)}, {})
+    found = solve(Budget(curves=("michaelis_menten",)), made)
+    assert codes(found, "CURVE_UNCERTAIN") == ["line"]
+    points = found.diagnostics["points"].query("spend > 0")
+    assert points["outcome"].notna().all() and points[["conf_low", "conf_high"]].isna().all(axis=None)
+
+
+def test_periods_are_in_their_order() -> None:
+    assert in_order({"10", "9", "1", "-2"}) == ("-2", "1", "9", "10")
+    assert in_order({"2026-02-01", "2025-12-01"}) == ("2025-12-01", "2026-02-01")
 
 
 @pytest.mark.parametrize(

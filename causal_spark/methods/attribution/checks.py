@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 
 from causal_spark.config import nearest
 from causal_spark.methods.attribution.compressed import Lift
 from causal_spark.methods.attribution.vocabulary import MAX_SET, SETS, Attribution
 from causal_spark.methods.findings import Findings
 from causal_spark.spark import gate
+from causal_spark.spark.journeys import JOINER
 from causal_spark.spark.tables import Frame, require, require_numbers, require_times
 from causal_spark.statistics import Ranges
 from causal_spark.statistics.grouped import MISSING
@@ -74,6 +76,13 @@ def times(found: Findings, table: str, column: str, ranges: Ranges, as_of: int) 
         found.add("PAST_TS", "stop", table, column)
 
 
+def after_today(found: Findings, table: str, column: str, ranges: Ranges, now: float) -> None:
+    """Times beyond ``now`` (microseconds) from which the end of the data was taken make journeys look old."""
+    high = ranges[column].high
+    if high is not None and high > now:
+        found.add("AFTER_TODAY", "warn", table, column, days=f"{(high - now) / 86.4e9:,.1f}")
+
+
 def channels(method: Attribution, counts: Mapping[str, int], table: str, found: Findings) -> None:
     """Every touch has a channel, each is known if they are declared, and no model gets more than it can take."""
     total = max(sum(counts.values()), 1)
@@ -90,6 +99,24 @@ def channels(method: Attribution, counts: Mapping[str, int], table: str, found: 
                   models=", ".join(many), most=MAX_SET)  # fmt: skip
     if not found.found or all(check.verdict == "pass" for check in found.found):
         found.add("CHANNELS", "pass", table, method.channel or "", count=len(counts))
+
+
+def names(method: Attribution, counts: Collection[str], table: str, found: Findings) -> None:
+    """Channels that differ only by how they are written, and channels that the configuration names in vain."""
+    known = sorted(set(counts) - {MISSING})
+    alike: dict[str, list[str]] = {}
+    for name in known:
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).split()).casefold(), []).append(name)
+    for same in alike.values():
+        if len(same) > 1:
+            found.add("SIMILAR_CHANNELS", "warn", table, method.channel or "", count=len(same),
+                      names=", ".join(repr(name) for name in same))  # fmt: skip
+    named = [("exclude", name) for name in method.exclude] + [("drop_last", name) for name in method.drop_last]
+    named += [("direct", method.direct)] if "last_non_direct" in method.models else []
+    for key, name in named:
+        if (name.partition(JOINER)[0] if method.by else name) not in known:
+            found.add("NAMED_CHANNEL_MISSING", "warn", table, method.channel or "", key=key, label=name,
+                      hint=nearest(name, known))  # fmt: skip
 
 
 def repeated_events(method: Attribution, frame: Frame, rows: int, found: Findings) -> None:
@@ -120,3 +147,18 @@ def lifts(known: Sequence[str], outcomes: Sequence[str], given: Sequence[Lift], 
     for lift in given:
         if lift.channel not in known or lift.outcome not in outcomes:
             found.add("LIFT_UNKNOWN_CHANNEL", "warn", "lift", lift.channel, hint=nearest(lift.channel, list(known)))
+
+
+def whole_counts(frame: Frame, columns: Sequence[str], rows: int, found: Findings) -> None:
+    """Conversions and nulls of ready paths are numbers of journeys."""
+    for column, count in gate.fractions(frame, columns).items():
+        if count:
+            found.add("PARTIAL_COUNT", "stop", "paths", column, count=count, share=count / max(rows, 1))
+
+
+def aliases(frame: Frame, alias: str, person: str, found: Findings) -> None:
+    """An alias of several persons is given to one of them, and warned of."""
+    keys = gate.keys(frame, alias, person, 0)
+    if keys.in_several_groups:
+        count = keys.in_several_groups
+        found.add("ALIAS_OF_TWO_PERSONS", "warn", "identity", alias, count=count, share=count / max(keys.keys, 1))

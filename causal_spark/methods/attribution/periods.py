@@ -37,7 +37,7 @@ def credits_by_period(method: Attribution, compressed: Compressed, estimates: pd
                 row: dict[str, Any] = {"model": model, "channel": channel, "period": period,
                                        "complete": complete[period]}  # fmt: skip
                 if spent is not None:
-                    row["cost"] = spent.get(period, {}).get(channel.strip(), 0.0)
+                    row["cost"] = spent.get(period, {}).get(channel, 0.0)
                 keys = ((outcome, (model, channel, period, outcome)) for outcome in compressed.outcomes)
                 rows.append(row | {outcome: credit.get(key, 0.0) for outcome, key in keys})
     return rows

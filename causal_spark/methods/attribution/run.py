@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,7 +64,7 @@ def compress(
     progress("gate")
     made = _from_paths if "paths" in frames else _from_events
     done = made(engine, method, frames, scratch, progress, found)
-    known = [name.strip() for name in done.tokens[: done.channels]]
+    known = done.tokens[: done.channels]
     costs = _costs(method, frames["spend"]) if "spend" in frames else None
     spent = _period_costs(method, frames["spend"]) if costs is not None and method.spend and method.spend.time else None
     if costs is not None:
@@ -112,6 +113,7 @@ def _from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame
     touches, touched, converted, as_of = _looked_at(method, frames, found)
     known = _channels(method, touches, found)
     checks.repeated_events(method, touches, touched[""].n, found)
+    _identities(method, frames.get("identity"), found)
     found.refuse()
     progress("prepare")
     conversions = frames["conversions"]
@@ -162,6 +164,8 @@ def _looked_at(method: Attribution, frames: Mapping[str, Frame],
     as_of = _as_of(method, touched, converted)
     for table, ranges in (("touches", touched), ("conversions", converted)):
         checks.times(found, table, str(method.time), ranges, as_of)
+        if method.as_of is None:
+            checks.after_today(found, table, str(method.time), ranges, time.time() * 1e6)
     return touches, touched, converted, as_of
 
 
@@ -185,6 +189,7 @@ def _channels(method: Attribution, touches: Frame, found: Findings) -> dict[int,
     assert method.channel
     counts = {str(key[0]): int(n) for key, (n,) in count(touches, [method.channel]).cells.items()}
     checks.channels(method, counts, "touches", found)
+    checks.names(method, counts, "touches", found)
     found.refuse()
     kept = touches if not method.exclude else touches.where(~col(method.channel).cast("string").isin(*method.exclude))
     known = cluster.labels(kept, cluster.token(method.channel, method.by), MAX_ROWS)
@@ -229,15 +234,21 @@ def _segments(method: Attribution, touches: Frame, conversions: Frame) -> tuple[
     return tuple(sources), found
 
 
+def _identities(method: Attribution, identity: Frame | None, found: Findings) -> None:
+    """Columns and keys of the identity table."""
+    if identity is None:
+        return
+    if method.identity is None:
+        raise ConfigError("missing_key", where="method", key="identity")
+    require(identity, [method.identity.alias, method.identity.person], "identity")
+    checks.aliases(identity, method.identity.alias, method.identity.person, found)
+
+
 def _rows(method: Attribution, identity: Frame | None, touches: Frame, conversions: Frame, segments: tuple[str, ...],
           coding: cluster.Coding, named: bool = False) -> Frame:  # fmt: skip
     """Touches and conversions as rows of numbers; ``named``: with the key of the person."""
     assert method.person and method.time and method.channel
-    names = method.identity
-    if identity is not None:
-        if names is None:
-            raise ConfigError("missing_key", where="method", key="identity")
-        require(identity, [names.alias, names.person], "identity")
+    names = method.identity if identity is not None else None
     alias, owner = (names.alias, names.person) if names else ("", "")
     who = partial(cluster.identified, identity=identity, person=method.person, alias=alias, owner=owner)
     view = col(method.type).cast("string") == method.view if method.type else None
@@ -263,15 +274,21 @@ def _rules(method: Attribution, channels: Sequence[str], as_of: int) -> Rules:
         as_of=as_of,
         censoring=method.censoring,
         change=method.change,
-        drop_last=tuple(i for i, name in enumerate(channels) if name in method.drop_last),
+        drop_last=_places(channels, method.drop_last, method.by),
         tokens=len(channels),
         period=method.period is not None,
     )
 
 
+def _places(channels: Sequence[str], named: Sequence[str], by: Sequence[str]) -> tuple[int, ...]:
+    """Which of ``channels`` are ``named``: as a whole, or with further columns (``by``) by their channel alone."""
+    begin = tuple(name + cluster.JOINER for name in named) if by else ()
+    return tuple(i for i, name in enumerate(channels) if name in named or name.startswith(begin))
+
+
 def _plan(method: Attribution, channels: Sequence[str], rules: Rules, converted: Ranges, events: int) -> Plan:
     totals = [(converted[name].high or 0.0) * converted[name].n for name in method.amounts]
-    direct = channels.index(method.direct) if method.direct in channels else -1
+    direct = _places(channels, [method.direct], method.by)
     return plan(method, direct, len(tokens(channels, rules.change)), converted[""].n, totals, events, rules.as_of)
 
 
@@ -360,12 +377,15 @@ def _from_paths(engine: Engine, method: Attribution, frames: Mapping[str, Frame]
     for key, (n,) in count(_steps(frame, names), ["channel"]).cells.items():
         counts[str(key[0]).strip()] += int(n)
     checks.channels(method, counts, "paths", found)
+    checks.names(method, counts, "paths", found)
+    found.refuse()
+    checks.whole_counts(frame, [name for name in (names.conversions, names.nulls) if name], ranges[""].n, found)
     found.refuse()
     progress("prepare")
     channels = sorted(name for name in counts if name not in method.exclude)
     totals = cluster.bounds(frame, numbers)
     rules = _rules(method, channels, 0)
-    direct = channels.index(method.direct) if method.direct in channels else -1
+    direct = _places(channels, [method.direct], ())
     wanted = plan(method, direct, len(tokens(channels, rules.change)), totals[names.conversions],
                   [totals[names.value]] if names.value else [])  # fmt: skip
     scale = power_of_two(totals[names.value]) if names.value else 1.0

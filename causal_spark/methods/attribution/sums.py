@@ -46,7 +46,7 @@ class Plan:
     ordered: bool
     sets: bool
     hazard: bool
-    direct: int
+    direct: tuple[int, ...]
     half_life: float
     decay_step: float | None
     positions: tuple[float, ...]
@@ -79,7 +79,7 @@ class Plan:
         return min(self.replicates, most) if most >= LEAST else 0
 
 
-def plan(method: Attribution, direct: int, tokens: int, conversions: float, totals: Sequence[float],
+def plan(method: Attribution, direct: tuple[int, ...], tokens: int, conversions: float, totals: Sequence[float],
          events: int = 1 << 40, as_of: int = 0) -> Plan:  # fmt: skip
     """``conversions`` and ``totals``: bounds of what all conversions and the absolute amounts sum to; ``events``: of
     the rows, over all segments; ``as_of``: the end of the data.
@@ -218,7 +218,7 @@ def rule_weights(rule: str, won: Journeys, wanted: Plan) -> NDArray[np.float64]:
     if rule in positions.ENDS:
         return positions.ends(won.starts, positions.ENDS[rule])
     if rule == "last_non_direct":
-        return positions.last_but(won.starts, won.codes % max(wanted.channels, 1) == wanted.direct)
+        return positions.last_but(won.starts, np.isin(won.codes % max(wanted.channels, 1), wanted.direct))
     if rule == "custom":
         return positions.custom(won.starts, np.array(wanted.positions))
     if rule == "time_decay":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 
 from causal_spark.methods.budget.compressed import Compressed
 from causal_spark.methods.budget.vocabulary import Budget
@@ -56,7 +57,7 @@ def compress(
     found.add("VALUES", "pass", table)
     progress("compress")
     cells = sums_by(frame, keys, numbers, MAX_ROWS)
-    periods = tuple(sorted({period for _, period in cells}))
+    periods = in_order({period for _, period in cells})
     channels = sorted({channel for channel, _ in cells})
     spend, outcome = (
         {name: tuple(cells.get((name, period), (0.0, 0.0))[i] for period in periods) for name in channels}
@@ -64,3 +65,9 @@ def compress(
     )
     facts = {"rows": ranges[""].n, "channels": len(channels), "periods": len(periods)}
     return Compressed(periods, spend, outcome, facts, tuple(found.found))
+
+
+def in_order(periods: Collection[str]) -> tuple[str, ...]:
+    """Periods in time: whole numbers by their size, all else (dates) as texts."""
+    numbered = all(re.fullmatch(r"-?\d+", period) for period in periods)
+    return tuple(sorted(periods, key=int if numbered else str))

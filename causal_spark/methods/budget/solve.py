@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causal_spark.errors import GateError
+from causal_spark.errors import GateError, StatisticError
 from causal_spark.methods.budget.compressed import Compressed
 from causal_spark.methods.budget.vocabulary import Bound, Budget
 from causal_spark.methods.findings import Findings
@@ -62,7 +62,7 @@ def solve(method: Budget, compressed: Compressed, language: str = "en") -> Resul
     found.found = list(compressed.checks)
     channels = _channels(method, compressed, found)
     planned = [channel for channel in channels if channel.fit is not None]
-    spend, price = plan(method, planned)
+    spend, price = plan(method, planned, kept_of(channels))
     solver = _Report(method, channels, planned, spend, price, found, language)
     solver.check()
     tables = {
@@ -78,6 +78,11 @@ def solve(method: Budget, compressed: Compressed, language: str = "en") -> Resul
         diagnostics={name: table for name, table in tables.items() if len(table)},
         notes=tuple(f"{check.code}: {check.message}" for check in found.found if check.verdict != "pass"),
     )
+
+
+def kept_of(channels: Sequence[Channel]) -> float:
+    """What the channels without a curve spend in a period, and keep."""
+    return float(sum(channel.now for channel in channels if channel.fit is None))
 
 
 def _channels(method: Budget, compressed: Compressed, found: Findings) -> list[Channel]:
@@ -102,11 +107,16 @@ def _channel(method: Budget, name: str, compressed: Compressed, bound: Bound) ->
     return Channel(name, x, y, fit, bound.low, max(high, bound.low), bound.step or method.step)
 
 
-def plan(method: Budget, planned: Sequence[Channel]) -> tuple[Array, float]:
-    """Spend of each channel in a period, and the marginal return that the channels away from their bounds share."""
+def plan(method: Budget, planned: Sequence[Channel], kept: float = 0.0) -> tuple[Array, float]:
+    """Spend of each channel in a period, and the marginal return that the channels away from their bounds share.
+
+    ``kept``: what channels without a curve spend, which a given budget pays as well.
+    """
     every = [channel.curve for channel in planned]
     low, high = (np.array([getattr(channel, end) for channel in planned]) for end in ("low", "high"))
-    budget = sum(channel.now for channel in planned) if method.budget is None else method.budget
+    budget = sum(channel.now for channel in planned) if method.budget is None else method.budget - kept
+    if budget < 0:
+        raise StatisticError("budget_kept", budget=f"{method.budget:,.4g}", kept=f"{kept:,.4g}")
     if method.risk or any(channel.step for channel in planned):
         return _stepped(method, planned, budget, low, high), math.nan
     if method.goal == "budget":
@@ -151,13 +161,18 @@ def _cautious(channel: Channel, risk: float) -> Any:
 def _error(channel: Channel, spend: float) -> float:
     """Standard error of the curve at a spend; 0 where it cannot be told."""
     assert channel.fit is not None
-    error = channel.fit.interval(lambda curve: float(curve.value(spend)))
+    error = channel.fit.interval(partial(_value_at, spend=spend))
     return error if math.isfinite(error) else 0.0
 
 
 def _between(curve: Curve, new: float, old: float) -> float:
     """What a curve gives more at one spend than at another."""
     return float(curve.value(new)) - float(curve.value(old))
+
+
+def _value_at(curve: Curve, spend: float) -> float:
+    """The outcome at a spend."""
+    return float(curve.value(spend))
 
 
 def _slope_at(curve: Curve, spend: float) -> float:
@@ -173,6 +188,7 @@ class _Report:
         self.method, self.channels, self.planned = method, channels, planned
         self.spend, self.price, self.found, self.language = spend, price, found, language
         self.now = np.array([channel.now for channel in planned])
+        self.kept = kept_of(channels)
         low, high = (np.array([getattr(channel, end) for channel in planned]) for end in ("low", "high"))
         self.binding = allocation.plan([channel.curve for channel in planned], spend, price, low, high).binding
 
@@ -241,7 +257,8 @@ class _Report:
             half = critical(self.method.alpha, channel.fit.dof)
             end = max(channel.high if math.isfinite(channel.high) else 0.0, float(channel.spend.max()))
             for spend in np.linspace(0, end, DRAWN_POINTS):
-                value, error = float(channel.curve.value(spend)), _error(channel, float(spend))
+                value = float(channel.curve.value(spend))
+                error = channel.fit.interval(partial(_value_at, spend=float(spend)))
                 rows.append({"channel": channel.name, "spend": float(spend), "outcome": value,
                              "conf_low": value - half * error, "conf_high": value + half * error})  # fmt: skip
         return rows
@@ -269,7 +286,7 @@ class _Report:
             gain, error, dof = self.gain(spend)
             half = critical(self.method.alpha, dof) * error
             beyond = [c.name for c, s in zip(self.planned, spend, strict=True) if c.outside(float(s))]
-            rows.append({"scenario": name, "spend": float(spend.sum()), "gain": gain, "std_error": error,
+            rows.append({"scenario": name, "spend": float(spend.sum()) + self.kept, "gain": gain, "std_error": error,
                          "conf_low": gain - half, "conf_high": gain + half,
                          "beyond_observed": ", ".join(beyond)})  # fmt: skip
         return rows
@@ -317,5 +334,5 @@ class _Report:
                              estimate=gain, std_error=error, dof=dof, conf_low=gain - half * error,
                              conf_high=gain + half * error))  # fmt: skip
         rows.append(Estimate(**base, method=self.method.goal, outcome="spend", contrast="plan", term="(total)",
-                             estimate=float(self.spend.sum())))  # fmt: skip
+                             estimate=float(self.spend.sum()) + self.kept))  # fmt: skip
         return rows

@@ -117,6 +117,6 @@ def blocks(metrics: Iterable[Metric]) -> tuple[Block, ...]:
 
 
 def stretches(days: int) -> list[tuple[int, int]]:
-    """``days`` since exposure in at most seven stretches of as many whole days; days after the last are left out."""
+    """``days`` since exposure in at most five stretches of as many whole days; days after the last are left out."""
     width = -(-days // STRETCHES)
     return [(start, start + width) for start in range(0, days - width + 1, width)]

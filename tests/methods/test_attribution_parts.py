@@ -1,0 +1,64 @@
+"""Named parts of the attribution that other tests pass by: every rule in a whole run, the order chosen by held-out
+persons, what a young journey counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causal_spark.methods.attribution import Attribution, journeys, solve
+from tests.journey_buckets import DAY, credit, of_events
+
+RULES = Attribution(
+    models=("w_shape", "j_shape", "inverse_j", "custom", "participation", "time_decay", "last_non_direct"),
+    person="p", time="t", channel="c", value="v", positions=(3, 1, 2), half_life_days=1, decay_step_days=2,
+    replicates=0,
+)  # fmt: skip
+
+
+def test_every_rule_of_one_journey() -> None:
+    """a, b, c, a, direct on days 1 to 5 and a conversion of 20 on day 6: the shares by hand."""
+    touches = [("ann", day, channel) for day, channel in enumerate(("a", "b", "c", "a", "direct"), start=1)]
+    result = solve(RULES, of_events(RULES, touches, [("ann", 6, 20.0)]))
+    # of custom: 3, 2, 1, 1.5, 2 are 3, 1, 2 stretched over five touches
+    # ages 5, 4, 3, 2, 1 are 2, 1, 1, 0, 0 whole steps of two days, each a quarter of the weight: 1, 4, 4, 16, 16 of 41
+    expected = {
+        "w_shape": (0.3 + 0.05, 0.05, 0.3, 0.3), "j_shape": (0.2 + 0.2 / 3, 0.2 / 3, 0.2 / 3, 0.6),
+        "inverse_j": (0.6 + 0.2 / 3, 0.2 / 3, 0.2 / 3, 0.2), "custom": (4.5 / 9.5, 2 / 9.5, 1 / 9.5, 2 / 9.5),
+        "participation": (1, 1, 1, 1), "time_decay": (17 / 41, 4 / 41, 4 / 41, 16 / 41),
+        "last_non_direct": (1, 0, 0, 0),
+    }  # fmt: skip
+    for model, shares in expected.items():
+        for outcome, total in (("conversions", 1.0), ("value", 20.0)):
+            found = credit(result, model, outcome)
+            mine = [found[name] for name in ("a", "b", "c", "direct")]
+            assert mine == pytest.approx([share * total for share in shares], rel=1e-11), model  # fixed point, 2⁻⁴⁴
+
+
+def test_the_order_is_that_of_the_steps() -> None:
+    """What follows "m" depends on what came before it, and on nothing earlier: order 2."""
+    rng = np.random.default_rng(8)
+    touches: list[tuple[str, float, str]] = []
+    bought: list[tuple[str, float, float]] = []
+    for person in range(400):
+        first = "xy"[rng.integers(2)]
+        path = [*("xyz"[i] for i in rng.integers(0, 3, rng.integers(0, 3))), first, "m", {"x": "u", "y": "v"}[first]]
+        touches += [(f"p{person}", day / 10, channel) for day, channel in enumerate(path)]
+        if rng.random() < 0.5:
+            bought.append((f"p{person}", 1.0, 1.0))
+    method = Attribution(models=("markov_auto", "markov_2"), person="p", time="t", channel="c", value="v",
+                         max_order=3, replicates=0)  # fmt: skip
+    result = solve(method, of_events(method, touches, bought))
+    orders = result.diagnostics["orders"].set_index("order")
+    assert orders.index.tolist() == [1, 2, 3]
+    assert orders.index[orders["chosen"]].tolist() == [2]
+    assert credit(result, "markov_auto") == credit(result, "markov_2")
+
+
+def test_a_young_journey_counts_by_the_conversions_of_its_age() -> None:
+    """With half of the conversions within a day and all within three: 0, ½, ½, 1 after 0.9, 1, 2 and 3 days."""
+    method = Attribution(models=("last",), person="p", time="t", channel="c", window_days=4, censoring="weight")
+    rules = journeys.Rules(4 * DAY, 4 * DAY, None, None, None, False, False, 10 * DAY, method.censoring, "none", (), 1,
+                           lag=(0.5, 0.5, 1.0, 1.0))  # fmt: skip
+    last = np.array([round((10 - age) * DAY) for age in (0.9, 1, 2, 3, 4, 9)])
+    assert journeys._null_weight(last, rules).tolist() == [0, 500_000, 500_000, 1_000_000, 1_000_000, 1_000_000]
