@@ -14,6 +14,7 @@ from causal_spark.statistics.moments import ROUNDING, Array
 
 Denominator = Literal["treated", "control", "pooled"]
 Verdict = Literal["balanced", "nearly", "unbalanced", "unknown"]
+CELLS = 1024  # of equal width between the first and the last cut point
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,26 @@ def sums(x: Array, t: Array, w: Array, cuts: Sequence[Array], centre: ArrayLike)
 def _places(column: Array, points: Array) -> NDArray[np.intp]:
     """How many ``points`` (m,) are below each value of ``column`` (n,): ``np.searchsorted`` without its branches.
 
-    log₂(m) steps over all values at once, twice as fast on unsorted values in blocks of some 10,000 rows. NaN gives 0.
+    Cells of equal width, whose number never falls as values rise, say how many points lie in lower cells; what is left
+    is a bisection among the points of one cell, seldom more than a step. NaN gives 0.
     """
-    step = 1 << len(points).bit_length()
-    padded = np.append(points, np.full(step - len(points), np.inf))
+    spread = float(points[-1] - points[0])
+    scale = CELLS / spread if spread > 0 else 0.0
+    held = np.bincount(_cells(points, points[0], scale), minlength=CELLS + 3)
+    step = 1 << int(held.max()).bit_length()
+    padded = np.append(points, np.full(step, np.inf))
     values = np.ascontiguousarray(column)
-    place = np.zeros(len(values), np.intp)
+    place = (np.cumsum(held) - held).take(_cells(values, points[0], scale))
     while step := step >> 1:
         place += (padded.take(place + (step - 1)) < values) * step
     return place
+
+
+def _cells(values: Array, first: float, scale: float) -> NDArray[np.intp]:
+    """Number of the cell: 0 below the ``first`` point, and for NaN."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        place = (values - first) * scale + 1.0
+    return np.fmin(np.fmax(place, 0.0), CELLS + 2.0).astype(np.intp)
 
 
 # the mathematics ----------------------------------------------------------------------------------------------------

@@ -57,13 +57,17 @@ def contribution(x: Array, t: ArrayLike, beta: Array, weight: ArrayLike | None =
     d = np.asarray(t, float)
     w = np.ones(len(d)) if weight is None else np.asarray(weight, float)
     eta = x @ beta
-    spread = special.expit(eta) * special.expit(-eta)
+    # One exponential for all: with s = exp(-|eta|) the smaller of e and 1 - e is s/(1 + s), and no digit is lost.
+    small = np.exp(-np.abs(eta))
+    larger = 1.0 / (1.0 + small)
+    smaller = small * larger
+    e = np.where(eta >= 0, larger, smaller)
     return Sums.of(
         n=w.sum(),
         treated=w @ d,
-        loglik=w @ (d * eta - np.logaddexp(0.0, eta)),
-        gradient=x.T @ (w * (d - special.expit(eta))),
-        information=x.T @ (x * (w * spread)[:, None]),
+        loglik=w @ (d * eta - np.maximum(eta, 0.0) - np.log1p(small)),
+        gradient=x.T @ (w * (d - e)),
+        information=x.T @ (x * (w * (larger * smaller))[:, None]),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from causal_spark.solve import balance, metric
 from causal_spark.solve.metric import Links
-from causal_spark.solve.nearest import Index, Mask, Ranges, nearest, range_sums
+from causal_spark.solve.nearest import Index, Mask, Ranges, nearest, range_spread, range_sums
 from causal_spark.solve.pairing import Points, Rules, linked, pairs_without_replacement, shares
 from causal_spark.statistics import Sums
 from causal_spark.statistics.moments import Array
@@ -32,7 +32,7 @@ def sums_with_replacement(points: Points, rules: Rules) -> tuple[Sums, Array]:
     for side in rules.sides:
         total |= _balance(points.take(slice(0, 0)), np.zeros(0), rules, side)
     if rules.estimated:
-        total |= {name: np.zeros(shape) for name, shape in _score_shapes(q, p).items()}
+        total |= {name: np.zeros(shape) for name, shape in _score_shapes(q, p, rules.estimand).items()}
     records = [np.zeros((0, 7 + q))]
     for rows in points.groups():
         mine = points.take(rows)
@@ -42,7 +42,7 @@ def sums_with_replacement(points: Points, rules: Rules) -> tuple[Sums, Array]:
                 total[name] += value
             records.append(border)
         if rules.estimated:
-            for name, value in _score_sums(mine, rules.neighbours).items():
+            for name, value in _score_sums(mine, rules).items():
                 total[name] += value
     return Sums(total), np.vstack(records)
 
@@ -69,8 +69,11 @@ def _shapes(q: int) -> dict[str, tuple[int, ...]]:
 def _balance(points: Points, weight: Array, rules: Rules, side: int) -> dict[str, Array]:
     """Balance sums of the rows that have a weight, under names of their own."""
     rows = np.flatnonzero(weight)
-    x = points.covariates.take(rows, axis=0)[:, list(rules.main)]
-    found = balance.sums(x, points.treated[rows].astype(float), weight[rows], rules.cuts, np.zeros(len(rules.main)))
+    x = np.empty((len(rules.main), len(rows)))
+    for i, place in enumerate(rules.main):
+        points.covariates[:, place].take(rows, out=x[i])
+    treated = points.treated.take(rows).astype(float)
+    found = balance.sums(x.T, treated, weight.take(rows), rules.cuts, np.zeros(len(rules.main)))
     return {f"balance{side} {name}": value for name, value in found.values.items()}
 
 
@@ -201,47 +204,51 @@ def _conditional_variance(points: Points, rules: Rules, wanted: Mask) -> tuple[A
     return found, alone
 
 
-def _score_shapes(q: int, p: int) -> dict[str, tuple[int, ...]]:
-    return {
-        "slope": (p + 1,),
-        "slope_effect": (q, p + 1),
-        **dict.fromkeys(("cov1", "cov0", "cov1_ate", "cov0_ate", "cov1_odds", "cov0_odds"), (q, p + 1)),
-    }
+def _factors(e: Array, estimand: str) -> dict[str, tuple[int, Array]]:
+    """Of the covariances that the correction of an estimand asks for: the arm, and what each unit counts there.
+
+    cov1 and cov0 by the logistic density f = e(1 - e), others by the weights of the estimand.
+    """
+    if estimand == "ATE":
+        return {"cov1_ate": (1, 1 - e), "cov0_ate": (0, e)}
+    plain = {"cov1": (1, e * (1 - e)), "cov0": (0, e * (1 - e))}
+    return plain | ({"cov0_odds": (0, e * e)} if estimand == "ATT" else {"cov1_odds": (1, (1 - e) ** 2)})
 
 
-def _score_sums(points: Points, neighbours: int) -> dict[str, Array]:
+def _score_shapes(q: int, p: int, estimand: str) -> dict[str, tuple[int, ...]]:
+    names = ("slope_effect", *_factors(np.zeros(0), estimand))
+    return {"slope": (p + 1,), **dict.fromkeys(names, (q, p + 1))}
+
+
+def _score_sums(points: Points, rules: Rules) -> dict[str, Array]:
     """What the correction for an estimated score needs (Abadie & Imbens 2016, theorems 1 and 2).
 
-    f is the logistic density e(1 - e); covariances of X and Y given the score are of the nearest
-    ``neighbours`` + 1 units of an arm.
+    Covariances of X and Y given the score are of the nearest ``neighbours`` + 1 units R(i) of an arm. Their sum over
+    units i with factors g, Σ g·Σ(Y − mean of R(i))·X / (|R(i)| − 1), is a sum over rows: each row's X times
+    Y·Σ g/(|R| − 1) less Σ g·mean/(|R| − 1), over the units that have it in R.
     """
-    home = points.home
-    q, p = points.outcomes.shape[1], points.covariates.shape[1] + 1
-    x = np.hstack([np.ones((len(home), 1)), points.covariates])
-    e = points.propensity[home]
-    density = e * (1 - e)
-    mean, cov = {}, {}
+    n, q = points.outcomes.shape
+    home = np.flatnonzero(points.home)
+    e = points.propensity.take(home)
+    factors, mean = _factors(e, rules.estimand), {}
+    rows = {name: np.zeros((n, q)) for name in ("slope_effect", *factors)}
     for arm in (1, 0):
-        index = np.flatnonzero(points.treated == bool(arm))
-        ranges = nearest(points.point[home], points.point[index], neighbours + 1)
-        size = np.maximum(ranges.size, 1)[:, None]
-        y, z = points.outcomes[index], x[index]
-        products = np.einsum("iq,ip->iqp", y, z).reshape(len(index), q * p)
-        sums = range_sums(np.hstack([y, z, products]), ranges)
-        mean[arm] = sums[:, :q] / size
-        centred = sums[:, q + p :].reshape(-1, q, p) - np.einsum("iq,ip->iqp", mean[arm], sums[:, q : q + p])
-        cov[arm] = np.where(ranges.size[:, None, None] > 1, centred / np.maximum(size - 1, 1)[:, :, None], 0.0)
-    mine = x[home]
-    return {
-        "slope": density @ mine,
-        "slope_effect": np.einsum("i,iq,ip->qp", density, mean[1] - mean[0], mine),
-        "cov1": np.einsum("i,iqp->qp", density, cov[1]),
-        "cov0": np.einsum("i,iqp->qp", density, cov[0]),
-        "cov1_ate": np.einsum("i,iqp->qp", 1 - e, cov[1]),
-        "cov0_ate": np.einsum("i,iqp->qp", e, cov[0]),
-        "cov1_odds": np.einsum("i,iqp->qp", (1 - e) ** 2, cov[1]),
-        "cov0_odds": np.einsum("i,iqp->qp", e * e, cov[0]),
-    }
+        index, own = points.arms[arm], points.treated == bool(arm)
+        before = (np.cumsum(own) - own).take(home)
+        ranges = nearest(points.point.take(home), points.point.take(index), rules.neighbours + 1, place=before)
+        y, size = points.outcomes.take(index, axis=0), ranges.size
+        mean[arm] = range_sums(y, ranges) / np.maximum(size, 1)[:, None]
+        for name in [name for name, (of, _) in factors.items() if of == arm]:
+            share = np.where(size > 1, factors[name][1] / np.maximum(size - 1, 1), 0.0)[:, None]
+            spread = range_spread(np.hstack([share, share * mean[arm]]), ranges, len(index))
+            rows[name][index] = spread[:, :1] * y - spread[:, 1:]
+    density = e * (1 - e)
+    rows["slope_effect"][home] = density[:, None] * (mean[1] - mean[0])
+    slope = np.zeros((n, 1))
+    slope[home, 0] = density
+    every = np.hstack([slope, *rows.values()])
+    sums = np.hstack([every.sum(axis=0)[:, None], every.T @ points.covariates])
+    return {"slope": sums[0], **dict(zip(rows, sums[1:].reshape(len(rows), q, -1), strict=True))}
 
 
 def sums_without_replacement(points: Points, rules: Rules) -> tuple[Sums, Array]:

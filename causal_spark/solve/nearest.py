@@ -21,6 +21,8 @@ Mask = NDArray[np.bool_]
 ROUNDING = 1e-12
 # Ranges up to this size are added up step by step.
 SHORT = 8
+# Members of long ranges that are laid out at a time.
+BUNCH = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +116,32 @@ def range_sums(values: Array, ranges: Ranges) -> Array:
         padded = np.vstack([values, np.zeros((1, values.shape[1]))])
         found[long] = np.add.reduceat(padded, ends, axis=0)[::2][np.cumsum(new) - 1]
     return found
+
+
+def range_spread(values: Array, ranges: Ranges, n: int) -> Array:
+    """Of each of n candidates Σ of the rows ``values`` (m, q) of the ranges that hold it, shape (n, q).
+
+    The transpose of ``range_sums``: what is added is positive where the values are, since no running total is taken.
+    """
+    found, size = np.zeros((values.shape[1], n)), ranges.size
+    for most in range(1, min(int(size.max(initial=0)), SHORT) + 1):
+        rows = np.flatnonzero(size == most)
+        for mine, column in zip(found, values.T, strict=True):
+            first = np.bincount(ranges.low.take(rows), column.take(rows), n)
+            for step in range(most):
+                mine[step:] += first[: n - step]
+    long = np.flatnonzero(size > SHORT)
+    if len(long):
+        low, high = ranges.low[long], ranges.high[long]
+        new = np.flatnonzero(np.concatenate([[True], (low[1:] != low[:-1]) | (high[1:] != high[:-1])]))
+        total, low, size = np.add.reduceat(values[long], new, axis=0), low[new], (high - low)[new]
+        bunch = np.cumsum(size) // BUNCH
+        for part in np.split(np.arange(len(low)), np.flatnonzero(bunch[1:] != bunch[:-1]) + 1):
+            who = np.repeat(part, size[part])
+            step = np.arange(len(who)) - np.repeat(np.cumsum(size[part]) - size[part], size[part])
+            for mine, column in zip(found, total[who].T, strict=True):
+                mine += np.bincount(low[who] + step, column, n)
+    return found.T
 
 
 def uses(ranges: Ranges, n: int) -> Array:

@@ -49,6 +49,39 @@ def sweep(frame: DataFrame, plan: Plan, columns: Sequence[str], engine: Engine, 
     return total, np.vstack([none, *flat])
 
 
+def sweep_with_rows(
+    frame: DataFrame,
+    plan: Plan,
+    columns: Sequence[str],
+    engine: Engine,
+    work: Callable[[Block], tuple[Sums, Array, pa.Table]],
+    schema: str,
+    keep: Callable[[DataFrame], DataFrame],
+) -> tuple[Sums, Array, DataFrame]:
+    """As ``sweep``, and the rows of ``schema`` that ``work`` makes besides: one shuffle for both.
+
+    The rows are written once: ``keep`` gives the frame that is read back. A block's number, sums and records travel as
+    a list in a row of its own.
+    """
+    empty, none, _ = work(_nothing(columns))
+    names, size = tuple(columns), len(empty.vector)
+
+    def one(table: pa.Table) -> pa.Table:
+        found, records, rows = work(_sorted(table, names))
+        number = float(table.column("block")[0].as_py())
+        left = pa.array([[number, *found.vector.tolist(), *records.ravel().tolist()]], pa.list_(pa.float64()))
+        own = [pa.nulls(1, kind) for kind in rows.schema.types]
+        first = pa.Table.from_arrays([*own, left], names=[*rows.column_names, "left"])
+        return pa.concat_tables([first, rows.append_column("left", pa.nulls(rows.num_rows, left.type))])
+
+    kept = keep(_grouped(frame, plan, columns, engine).applyInArrow(one, f"{schema}, left array<double>"))
+    lists = where_known(kept, "left", True).select("left").toArrow().column("left").to_pylist()
+    lists.sort(key=lambda row: row[0])
+    total = sum((empty.like(row[1 : 1 + size]) for row in lists), empty)
+    flat = [np.asarray(row[1 + size :], float).reshape(-1, none.shape[1]) for row in lists]
+    return total, np.vstack([none, *flat]), where_known(kept, "left", False).drop("left")
+
+
 def rows_of(
     frame: DataFrame,
     plan: Plan,
@@ -122,9 +155,11 @@ def unit_type(frame: DataFrame) -> tuple[str, Callable[[Array], pa.Array]]:
     return kind.simpleString(), lambda keys: pa.array(keys if keys.dtype.kind in "iO" else keys.tolist(), arrow)
 
 
-def added_up(frame: DataFrame, by: Sequence[str], value: str) -> DataFrame:
-    """One row for each key, its values added up."""
-    return frame.groupBy(*map(col, by)).agg(F.sum(col(value)).alias(value))
+def added_up(frame: DataFrame, by: Sequence[str], value: str, part: str) -> DataFrame:
+    """One row for each key: the values of rows that are a ``part`` added up, others alone in their key as they are."""
+    names = [col(name) for name in (*by, value)]
+    parts = frame.where(col(part)).groupBy(*names[:-1]).agg(F.sum(col(value)).alias(value))
+    return frame.where(~col(part)).select(*names).unionAll(parts)
 
 
 def where_known(frame: DataFrame, column: str, known: bool) -> DataFrame:
@@ -133,6 +168,6 @@ def where_known(frame: DataFrame, column: str, known: bool) -> DataFrame:
 
 
 def keyed(frame: DataFrame, treated: str, control: str) -> DataFrame:
-    """Rows of one of two keys as unit, treated (1 or 0) and weight."""
+    """Rows of one of two keys as unit, treated (1 or 0), weight and part."""
     unit = F.coalesce(col(treated), col(control)).alias("unit")
-    return frame.select(unit, col(treated).isNotNull().cast("int").alias("treated"), "weight")
+    return frame.select(unit, col(treated).isNotNull().cast("int").alias("treated"), "weight", "part")

@@ -255,20 +255,27 @@ def test_many_blocks_leave_what_one_block_leaves(spark, frames, rows, case, few_
         scale = max(1.0, float(np.abs(value).max(initial=0)))
         np.testing.assert_allclose(told(total, case)[name], value, rtol=RTOL, atol=RTOL * scale, err_msg=name)
     asked = method(case)
-    pairs, weights = both(asked, found, spark)
+    result, pairs, weights = both(asked, found, spark)
     assert digest(pairs) == digest(one.pairs())
     expected = one.weights()
     assert weights.keys() == expected.keys()
     # Shares such as 1/3 are added in the order of the blocks.
     assert all(abs(weights[unit] - w) <= RTOL * w for unit, w in expected.items())
     assert sum(weights.values()) == pytest.approx(2 * wanted_matched(wanted, case), rel=RTOL)
+    effect = sum(wanted[f"effect{side}"] for side in case.rules.sides) / wanted_matched(wanted, case)
+    np.testing.assert_allclose(result.effect.estimate, effect, rtol=RTOL, atol=RTOL)
 
 
-def both(asked: Observational, found: Placed, spark: Any) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
-    """The tables of pairs and of weights."""
-    frame = job_matched.matches(asked, found, engine(spark))
+def both(asked: Observational, found: Placed, spark: Any) -> tuple[Any, list[tuple[Any, ...]], dict[str, float]]:
+    """What the one sweep of the job gives: the effect, the table of pairs, the weights."""
+
+    def keep(frame: Any) -> Any:
+        return spark.createDataFrame(frame.toArrow())
+
+    result, frame = job_matched.match_and_list(asked, found, None, engine(spark), keep)
     weights = collected(job_matched.weights(asked, frame))
-    return collected(job_matched.pairs(frame)), {unit: weight for unit, _, weight in weights}
+    assert len({unit for unit, *_ in weights}) == len(weights), "a unit has one weight"
+    return result, collected(job_matched.pairs(frame)), {unit: weight for unit, _, weight in weights}
 
 
 def told(total: Any, case: Case) -> dict[str, np.ndarray]:
@@ -291,7 +298,7 @@ def test_files_and_row_order_change_no_pair(spark, frames, rows, few_cells, file
         pytest.skip("two files are enough where each stage costs a second")
     case = Case("", replace_, rules(ratio=2, caliper=0.5))
     found = placed(frames[files], spark, case)
-    assert digest(both(method(case), found, spark)[0]) == digest(whole(rows, case).pairs())
+    assert digest(both(method(case), found, spark)[1]) == digest(whole(rows, case).pairs())
 
 
 @pytest.mark.parametrize("replace_", [True, False])
@@ -333,7 +340,7 @@ def test_equal_numbers_in_the_column_of_ties_leave_the_order_to_the_hash(
         pytest.skip("one of the two Spark engines is enough")
     case = Case("", replace_, rules(ratio=2))
     found = [
-        both(method(case), placed(frames[files], spark, case, ties="same"), spark)[0]
+        both(method(case), placed(frames[files], spark, case, ties="same"), spark)[1]
         for files, frames in ((i, {i: frame.selectExpr("*", "1 as same")}) for i, frame in frames.items())
     ]
     assert found[0] == found[1] == found[2]
@@ -452,7 +459,7 @@ def test_points_all_in_one_place(spark, frames, rows, few_cells, engine_name) ->
     frame = frames[2].selectExpr(*(f"`{name}`" for name in rows.columns if name != "place"), "0.25D as place")
     for case in (Case("", True, rules(estimand="ATE")), Case("", False, rules(ratio=3))):
         found = placed(frame, spark, case)
-        pairs, _ = both(method(case), found, spark)
+        _, pairs, _ = both(method(case), found, spark)
         assert digest(pairs) == digest(whole(same, case).pairs())
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causal_spark.solve.nearest import SHORT, Ranges, nearest, range_sums, uses
+from causal_spark.solve import nearest as nearest_module
+from causal_spark.solve.nearest import SHORT, Ranges, nearest, range_spread, range_sums, uses
 
 quick = settings(max_examples=100, deadline=None, derandomize=True)
 calipers = st.sampled_from([math.inf, 0.0, 1.0, 2.5, 7.0])
@@ -127,6 +128,20 @@ def test_sums_and_uses_of_ranges(drawn: tuple[int, Ranges]) -> None:
     np.testing.assert_allclose(range_sums(values, chosen), by_hand, rtol=1e-15)
     np.testing.assert_allclose(uses(chosen, n), share, atol=1e-12)  # some twenty fractions in a running total
     assert uses(chosen, n).sum() == pytest.approx(chosen.matched.sum(), abs=1e-12)
+
+
+@quick
+@given(drawn=ranges(), longer=st.integers(0, 3 * SHORT))
+def test_spread_is_the_transpose_of_sums(drawn: tuple[int, Ranges], longer: int) -> None:
+    n, some = drawn
+    chosen = Ranges(some.low, np.minimum(some.high + longer * some.matched, n))
+    values = np.random.default_rng(n).random((len(chosen.low), 2))
+    by_hand = np.zeros((n, 2))
+    for i, (low, high) in enumerate(zip(chosen.low, chosen.high, strict=True)):
+        by_hand[low:high] += values[i]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest_module, "BUNCH", 15)  # long ranges are laid out in several goes
+        np.testing.assert_allclose(range_spread(values, chosen, n), by_hand, rtol=1e-14)
 
 
 @quick

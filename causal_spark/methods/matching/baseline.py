@@ -11,7 +11,7 @@ import numpy as np
 
 from causal_spark.methods.matching.prepare import Table
 from causal_spark.methods.matching.score import matrix
-from causal_spark.solve import balance
+from causal_spark.solve import balance, logistic
 from causal_spark.spark.blocks import Block, accumulate
 from causal_spark.statistics import Sums
 from causal_spark.statistics.moments import Array
@@ -22,7 +22,8 @@ class Baseline:
     """Balance sums of the unweighted rows; by outcome the naive difference and least squares with all columns.
 
     ``sizes``: treated, control. ``deviation`` (q,): SD of the controls' outcome, for standardised effects.
-    ``within`` (p, p): scatter of the design about the means of its arm.
+    ``within`` (p, p): scatter of the design about the means of its arm. ``likelihood``: of the propensity where its
+    fit begins, if the pass was asked for it.
     """
 
     balance: Sums
@@ -33,27 +34,30 @@ class Baseline:
     ols_error: Array
     dof: float
     within: Array
+    likelihood: Sums | None = None
 
     @property
     def deviation(self) -> Array:
         return np.asarray(np.sqrt(self.variances[0]))
 
 
-def look(table: Table, treatment: str, outcomes: int) -> Baseline:
-    """One pass."""
+def look(table: Table, treatment: str, outcomes: int, start: Array | None = None) -> Baseline:
+    """One pass, which takes along the likelihood of the propensity at ``start`` (p + 1,), if that is given."""
     x, main, cuts = table.x, np.array(table.main, int) + 1, table.cuts
     centres = np.array(table.centres)
     names = tuple(f"y{i}" for i in range(outcomes))
 
     def work(block: Block) -> Sums:
-        design, t = matrix(block, x), block[treatment]
-        y = np.column_stack([block[name] for name in names]) - centres
-        every = np.hstack([design, t[:, None], y])
+        every = matrix(block, (*x, treatment, *names))
+        design, t, y = every[:, : len(x) + 1], every[:, len(x) + 1], every[:, len(x) + 2 :]
+        y -= centres
+        fit = {} if start is None else logistic.contribution(design, t, start).values
         found = balance.sums(design[:, main], t, np.ones(len(t)), cuts, np.zeros(len(main)))
         by_arm = np.stack([1 - t, t])
         return Sums(
             {
                 **{f"balance {k}": v for k, v in found.values.items()},
+                **{f"likelihood {k}": v for k, v in fit.items()},
                 "gram": every.T @ every,
                 "y": by_arm @ y,
                 "yy": by_arm @ y**2,
@@ -61,13 +65,18 @@ def look(table: Table, treatment: str, outcomes: int) -> Baseline:
         )
 
     total = accumulate(table.frame, [*x, treatment, *names], work)
-    sums = Sums({k.removeprefix("balance "): v for k, v in total.values.items() if k.startswith("balance ")})
+    sums, likelihood = _part(total, "balance "), _part(total, "likelihood ")
     n = sums["rows"][:, None]
     means = total["y"] / n
     variances = np.where(n > 1, np.maximum(total["yy"] - n * means**2, 0.0) / np.maximum(n - 1, 1), np.nan)
     slope, error, dof = _least_squares(total["gram"], len(x) + 2, float(n.sum()))
     within = _within(total["gram"], len(x) + 1, n[:, 0])
-    return Baseline(sums, (float(n[1, 0]), float(n[0, 0])), means, variances, slope, error, dof, within)
+    sizes = float(n[1, 0]), float(n[0, 0])
+    return Baseline(sums, sizes, means, variances, slope, error, dof, within, likelihood if likelihood.values else None)
+
+
+def _part(total: Sums, prefix: str) -> Sums:
+    return Sums({k.removeprefix(prefix): v for k, v in total.values.items() if k.startswith(prefix)})
 
 
 def _least_squares(gram: Array, p: int, n: float) -> tuple[Array, Array, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,10 +75,12 @@ def place(
     bounds: tuple[float, float],
     engine: Engine,
     within: Array,
+    ends: tuple[float, float] | None = None,
 ) -> Placed:
-    """Put the rows in order of the distance and cut the line into blocks. One scan, one more without replacement.
+    """Put the rows in order of the distance and cut the line into blocks: a scan, another without replacement.
 
-    ``within`` (p, p): scatter of the design within the arms. Raises StatisticError if there is no way to cut.
+    ``within`` (p, p): scatter of the design within the arms. ``ends``: the smallest and the largest logit of all rows;
+    where they or the deviation are not known there is a scan more. Raises StatisticError if there is no way to cut.
     """
     asked = method.matching
     frame = table.frame if score is None else design.inside(score.frame, *bounds)
@@ -88,7 +90,10 @@ def place(
     by = design.own(asked.ties) if asked.ties else None
     frame = neighbours.placed(frame, f"{asked.seed}:ties", tuple(map(design.own, asked.exact)), by)
     in_deviations = asked.tolerance > 0 or (asked.caliper is not None and asked.caliper_scale == "sd")
-    spread = neighbours.spread(frame, in_deviations)
+    if ends is None or in_deviations or line_of != "logit" or bounds != (-math.inf, math.inf):
+        spread = neighbours.spread(frame, in_deviations)
+    else:
+        spread = neighbours.Spread(*ends, 0.0)
     unit = spread.deviation if asked.caliper_scale == "sd" else 1.0
     estimated = (
         score is not None and score.fit is not None and asked.replace and asked.distance in ("logit", "propensity")
@@ -138,20 +143,76 @@ def _metric(table: Table, within: Array) -> Array:
 
 def match(method: Observational, placed: Placed, score: Score | None, engine: Engine) -> Matched:
     """One sweep, then the effect. Raises StatisticError if nothing is within the caliper."""
-    rules, scales = placed.rules, placed.scales
-    read = partial(points, outcomes=placed.outcomes, x=placed.x, centres=placed.centres)
-    if method.matching.replace:
+    read, sums = _read(placed), _sums(method, placed)
 
-        def work(block: Block) -> tuple[Sums, Array]:
-            return matched.sums_with_replacement(read(block), rules)
-    else:
-
-        def work(block: Block) -> tuple[Sums, Array]:
-            sums, differences = matched.sums_without_replacement(read(block), rules)
-            return sums, pair_ranks.records(differences, scales)
+    def work(block: Block) -> tuple[Sums, Array]:
+        return sums(read(block))
 
     columns = placed.columns(in_order=not method.matching.replace)
-    total, records = sweeps.sweep(placed.frame, placed.plan, columns, engine, work)
+    return _solved(method, placed, score, *sweeps.sweep(placed.frame, placed.plan, columns, engine, work))
+
+
+def match_and_list(
+    method: Observational, placed: Placed, score: Score | None, engine: Engine, keep: Callable[[Frame], Frame]
+) -> tuple[Matched, Frame]:
+    """As ``match``, and by the same sweep the pairs and the weights, as ``keep`` leaves them on the cluster.
+
+    Rows of treated_id, control_id, distance, weight and part. One of both keys is a pair (``pairs``); one of a single
+    key and no distance is the weight of that unit or, where ``part`` says so, some of it (``weights``). Of more than 20
+    matches as near as each other the first 20 in the order of the line are listed.
+    """
+    read, sums, replace = _read(placed), _sums(method, placed), method.matching.replace
+    kind, make = sweeps.unit_type(placed.frame)
+    rules = placed.rules
+
+    def work(block: Block) -> tuple[Sums, Array, pa.Table]:
+        mine = read(block)
+        return *sums(mine), _listed(mine, pairing.matches(mine, rules, replace), block[design.UNIT], make)
+
+    columns = (design.UNIT, *placed.columns(in_order=True))
+    schema = f"treated_id {kind}, control_id {kind}, distance double, weight double, part boolean"
+    total, records, rows = sweeps.sweep_with_rows(placed.frame, placed.plan, columns, engine, work, schema, keep)
+    return _solved(method, placed, score, total, records), rows
+
+
+def _listed(found: Points, listed: pairing.Matches, unit: Array, make: Callable[[Array], pa.Array]) -> pa.Table:
+    """The rows of a block as ``match_and_list`` gives them."""
+    t, c, both = listed.treated, listed.control, found.shared | ~found.home
+    none = pa.nulls(len(t), pa.bool_())
+    pairs = [make(unit[t]), make(unit[c]), np.abs(found.point[t] - found.point[c]), listed.share, none]
+    parts = [pa.table(pairs, names=_MATCHES)]
+    for arm, key in ((True, 0), (False, 1)):
+        rows = np.flatnonzero((listed.weight > 0) & (found.treated == arm))
+        keys = [pa.nulls(len(rows), pairs[0].type)] * 2
+        keys[key] = make(unit[rows])
+        nothing = pa.nulls(len(rows), pa.float64())
+        parts.append(pa.table([*keys, nothing, listed.weight[rows], both[rows]], names=_MATCHES))
+    return pa.concat_tables(parts)
+
+
+_MATCHES = ["treated_id", "control_id", "distance", "weight", "part"]
+
+
+def _read(placed: Placed) -> Callable[[Block], Points]:
+    return partial(points, outcomes=placed.outcomes, x=placed.x, centres=placed.centres)
+
+
+def _sums(method: Observational, placed: Placed) -> Callable[[Points], tuple[Sums, Array]]:
+    """What a block of points adds, and its records: borders with replacement, ranks of the differences without."""
+    rules, scales = placed.rules, placed.scales
+    if method.matching.replace:
+        return partial(matched.sums_with_replacement, rules=rules)
+
+    def work(mine: Points) -> tuple[Sums, Array]:
+        sums, differences = matched.sums_without_replacement(mine, rules)
+        return sums, pair_ranks.records(differences, scales)
+
+    return work
+
+
+def _solved(method: Observational, placed: Placed, score: Score | None, total: Sums, records: Array) -> Matched:
+    """The effect from the sums of all blocks."""
+    rules, scales = placed.rules, placed.scales
     if not sum(total.number(f"matched{side}") for side in rules.sides):
         raise StatisticError("nothing_matched", caliper=f"{rules.caliper:.6g}")
     means = np.stack([sum(total[f"{name}{side}"] for side in rules.sides) for name in ("focal", "match")])
@@ -183,53 +244,25 @@ def points(block: Block, outcomes: int, x: Sequence[str], centres: Sequence[floa
         home=np.asarray(block[neighbours.HOME], bool),
         shared=np.asarray(block[neighbours.SHARED], bool),
         outcomes=np.column_stack(y) if y else np.zeros((rows, 0)),
-        covariates=np.column_stack(columns) if columns else np.zeros((rows, 0)),
+        covariates=np.stack(columns).T if columns else np.zeros((rows, 0)),
         propensity=np.zeros(rows) if logit is None else 1.0 / (1.0 + np.exp(-logit)),
     )
 
 
-def matches(method: Observational, placed: Placed, engine: Engine) -> Frame:
-    """One sweep for the pairs and the weights: rows of treated_id, control_id, distance, weight.
-
-    A row of both keys is a pair (``pairs``); one of a single key and no distance is the weight of that unit, or a part
-    of it (``weights``). Of more than 20 matches as near as each other the first 20 in the order of the line are listed.
-    """
-    rules, replace = placed.rules, method.matching.replace
-    kind, make = sweeps.unit_type(placed.frame)
-    x = () if rules.metric is None else placed.x
-
-    def work(block: Block) -> pa.Table:
-        found, unit = points(block, 0, x, ()), block[design.UNIT]
-        listed = pairing.matches(found, rules, replace)
-        t, c = listed.treated, listed.control
-        pairs = pa.table(
-            [make(unit[t]), make(unit[c]), np.abs(found.point[t] - found.point[c]), listed.share], names=_MATCHES
-        )
-        parts = [pairs]
-        for arm, key in ((True, 0), (False, 1)):
-            rows = np.flatnonzero((listed.weight > 0) & (found.treated == arm))
-            keys = [pa.nulls(len(rows), pairs.column(0).type)] * 2
-            keys[key] = make(unit[rows])
-            nothing = pa.nulls(len(rows), pa.float64())
-            parts.append(pa.table([*keys, nothing, listed.weight[rows]], names=_MATCHES))
-        return pa.concat_tables(parts)
-
-    schema = f"treated_id {kind}, control_id {kind}, distance double, weight double"
-    return sweeps.rows_of(placed.frame, placed.plan, (design.UNIT, *x, *placed.ties), engine, work, schema)
-
-
-_MATCHES = ["treated_id", "control_id", "distance", "weight"]
-
-
 def pairs(found: Frame) -> Frame:
-    """Of ``matches`` the pairs; the weight is 1 / matches of the unit that looked for them."""
-    return sweeps.where_known(found, "distance", True)
+    """Of the rows of ``match_and_list`` the pairs; the weight is 1 / matches of the unit that looked for them."""
+    return sweeps.where_known(found, "distance", True).drop("part")
 
 
 def weights(method: Observational, found: Frame) -> Frame:
-    """Of ``matches`` the weight of every unit that takes part: unit, treated, weight. With replacement parts add up."""
+    """Of the same rows the weight of every unit that takes part: unit, treated, weight.
+
+    With replacement a unit near a border has a part from each block that used it; those are added up.
+    """
     rows = sweeps.keyed(sweeps.where_known(found, "distance", False), "treated_id", "control_id")
-    return sweeps.added_up(rows, ("unit", "treated"), "weight") if method.matching.replace else rows
+    if not method.matching.replace:
+        return rows.drop("part")
+    return sweeps.added_up(rows, ("unit", "treated"), "weight", "part")
 
 
 def clustered(placed: Placed, found: Matched, engine: Engine) -> tuple[Array, float]:

@@ -15,7 +15,7 @@ from causal_spark.methods.findings import Findings
 from causal_spark.methods.matching import baseline, matched, strata, weighted
 from causal_spark.methods.matching.compressed import Compressed, Found
 from causal_spark.methods.matching.prepare import Table, check
-from causal_spark.methods.matching.score import Score, score
+from causal_spark.methods.matching.score import Score, begin, score
 from causal_spark.methods.matching.vocabulary import Observational
 from causal_spark.solve import balance, weighting
 from causal_spark.spark import design
@@ -132,17 +132,23 @@ def _comparison(
     name, column = method.treatments[index], f"t{index}"
     found = _Comparison(name, method.every_outcome, [], [], [], [], [], {})
     plain = name not in table.levels
-    before = baseline.look(table, column, len(found.outcomes)) if plain else None
+    begun = begin(method, table, column) if plain else None
+    start = begun if isinstance(begun, np.ndarray) else None
+    before = baseline.look(table, column, len(found.outcomes), start) if plain else None
     if before is not None:
         baseline.report(found, before, table)
-    fit = score(method, table, column, partial(keep.stage, "score")) if method.needs_score and plain else None
+    fit = None
+    if method.needs_score and before is not None:
+        fit = score(method, table, column, begun, before.likelihood, partial(keep.stage, "score"))
     bounds, lines = (-math.inf, math.inf), (0.0, 0.0)
     if fit is not None:
         cells = design.overlap(fit.frame, column, BINS)
         bounds, lines = _overlap(method, found, cells, checks)
         _propensity(found, table, fit)
     if "matching" in method.estimators and before is not None:
-        _match(engine, method, table, column, fit, bounds, found, before, keep, checks)
+        ends = None if fit is None else lines
+        placed = matched.place(method, table, column, fit, bounds, engine, before.within, ends)
+        _match(engine, method, table, placed, fit, found, before, keep, checks)
     for part in strata.estimate(method, table, column, fit, bounds, lines):
         _strata(method, table, found, part, before, checks)
     told = partial(_few_clusters, method, found, checks)
@@ -227,16 +233,14 @@ def _match(
     engine: Engine,
     method: Observational,
     table: Table,
-    column: str,
+    placed: matched.Placed,
     fit: Score | None,
-    bounds: tuple[float, float],
     found: _Comparison,
     before: Any,
     keep: Folders,
     checks: Findings,
 ) -> None:
-    placed = matched.place(method, table, column, fit, bounds, engine, before.within)
-    result = matched.match(method, placed, fit, engine)
+    result = _swept(engine, method, placed, fit, keep)
     effect = result.effect
     kind = (
         "matched_sets" if not method.matching.replace else f"abadie_imbens_{2016 if placed.rules.estimated else 2006}"
@@ -260,10 +264,18 @@ def _match(
     found.size("matching", effect.n, effect.matched, effect.used, min(effect.ess.values()), result.caliper)
     _unmatched(found, "matching", effect.n, effect.matched, checks)
     baseline.balanced(found, "matching", result.balance, before, table)
-    if method.matching.pairs:
-        both = keep.stage("matches", matched.matches(method, placed, engine))
-        keep.keep("pairs", matched.pairs(both))
-        keep.keep("weights", matched.weights(method, both))
+
+
+def _swept(
+    engine: Engine, method: Observational, placed: matched.Placed, fit: Score | None, keep: Folders
+) -> matched.Matched:
+    """One sweep for the effect and, if they are wanted, the tables of pairs and weights."""
+    if not method.matching.pairs:
+        return matched.match(method, placed, fit, engine)
+    result, rows = matched.match_and_list(method, placed, fit, engine, partial(keep.stage, "matches"))
+    keep.keep("pairs", matched.pairs(rows))
+    keep.keep("weights", matched.weights(method, rows))
+    return result
 
 
 def _ranks(result: matched.Matched) -> dict[str, list[float]]:

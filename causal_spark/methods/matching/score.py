@@ -32,35 +32,64 @@ class Score:
     fit: logistic.Logistic | None
 
 
-def score(method: Observational, table: Table, treatment: str, keep: Callable[[Frame], Frame]) -> Score:
-    """The propensity of ``treatment`` (a column t…) as the column LOGIT; ``keep`` stages a frame.
+# What is known of a fit before any pass over all rows: the fit itself, or the point where the passes begin.
+Begun = logistic.Logistic | Array
 
-    Raises StatisticError for separation or collinearity, naming the columns.
+
+def begin(method: Observational, table: Table, treatment: str) -> Begun | None:
+    """Where the fit of ``treatment`` begins; None if no logistic model is to be fitted.
+
+    Maximum likelihood on the driver if all rows or all patterns fit there, else that of a sample as a start. Raises
+    StatisticError for separation or collinearity, naming the columns.
     """
-    if method.score is not None:
-        return Score(design.with_given_score(table.frame, design.own(method.score)), None)
-    if method.propensity.model == "boosted":
-        return Score(keep(boosted(table, treatment, method.folds)), None)
-    fit = fitted(table, treatment)
-    return Score(design.with_logit(table.frame, table.x, fit.beta), fit)
-
-
-def fitted(table: Table, treatment: str) -> logistic.Logistic:
-    """Maximum likelihood: on the driver if all rows or all patterns fit there, else by passes from a sample's fit."""
-    names = ("(constant)", *table.labels)
-    x, t = with_constant(table.sample), table.arms[treatment]
+    if not method.needs_score or method.score is not None or method.propensity.model == "boosted":
+        return None
+    names, x, t = _names(table), with_constant(table.sample), table.arms[treatment]
     if table.rows <= SAMPLE or len(x) >= table.rows:
         return logistic.fit(x, t, names)
-    if len(np.unique(x, axis=0)) <= FEW * len(x):
+    if _few_patterns(x):
         counted = design.patterns(table.frame, table.x, treatment, PATTERNS)
         if counted is not None:
             return _on_patterns(*counted, names)
     try:
-        start: Array | None = logistic.fit(x, t, names).beta
+        return logistic.fit(x, t, names).beta
     except StatisticError:  # in the sample only; the passes over all rows decide
-        start = None
+        return np.zeros(len(names))
 
-    return logistic.maximise(lambda beta: likelihood(table.frame, table.x, treatment, beta), names, start)
+
+def score(
+    method: Observational,
+    table: Table,
+    treatment: str,
+    begun: Begun | None,
+    first: Sums | None,
+    keep: Callable[[Frame], Frame],
+) -> Score:
+    """The propensity of ``treatment`` (a column t…) as the column LOGIT; ``keep`` stages a frame.
+
+    ``first``: the likelihood where the fit has ``begun``, if a pass over all rows has told it.
+    Raises StatisticError for separation or collinearity, naming the columns.
+    """
+    if method.score is not None:
+        return Score(design.with_given_score(table.frame, design.own(method.score)), None)
+    if begun is None:
+        return Score(keep(boosted(table, treatment, method.folds)), None)
+    fit = begun if isinstance(begun, logistic.Logistic) else _passes(table, treatment, begun, first)
+    return Score(design.with_logit(table.frame, table.x, fit.beta), fit)
+
+
+def _passes(table: Table, treatment: str, start: Array, first: Sums | None) -> logistic.Logistic:
+    """Newton steps from ``start``, a pass over all rows for each; none for the ``first``, where it is known."""
+    known = {} if first is None else {start.tobytes(): first}
+
+    def evaluate(beta: Array) -> Sums:
+        return known.get(beta.tobytes()) or likelihood(table.frame, table.x, treatment, beta)
+
+    return logistic.maximise(evaluate, _names(table), start)
+
+
+def _names(table: Table) -> tuple[str, ...]:
+    return ("(constant)", *table.labels)
 
 
 def boosted(table: Table, treatment: str, folds: int) -> Frame:
@@ -94,6 +123,12 @@ def likelihood(frame: Frame, x: tuple[str, ...], treatment: str, beta: Array) ->
     return accumulate(frame, [*x, treatment], work)
 
 
+def _few_patterns(x: Array) -> bool:
+    """Whether few rows of the sample ``x`` (n, p) differ; columns by themselves mostly tell that they are many."""
+    few = FEW * len(x)
+    return all(len(np.unique(column)) <= few for column in x.T) and len(np.unique(x, axis=0)) <= few
+
+
 def _on_patterns(x: Array, rows: Array, treated: Array, names: tuple[str, ...]) -> logistic.Logistic:
     """Each pattern twice, as treated and as control, weighted by how many rows are."""
     twice = with_constant(np.vstack([x, x]))
@@ -104,9 +139,11 @@ def _on_patterns(x: Array, rows: Array, treated: Array, names: tuple[str, ...]) 
 
 
 def matrix(block: Block, names: tuple[str, ...]) -> Array:
-    """The design of a block with its leading column of ones, shape (n, p + 1)."""
-    rows = len(next(iter(block.values())))
-    return with_constant(np.column_stack([block[name] for name in names]) if names else np.zeros((rows, 0)))
+    """The design of a block with its leading column of ones, shape (n, p + 1), each column in one piece."""
+    found = np.ones((len(names) + 1, len(next(iter(block.values())))))
+    for i, name in enumerate(names):
+        found[i + 1] = block[name]
+    return found.T
 
 
 def with_constant(x: Array) -> Array:
