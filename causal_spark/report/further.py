@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,30 +18,57 @@ QUANTILE = "quantile"
 
 
 def quantiles_section(phrases: Phrases, result: Result) -> Section | None:
-    """Effects on quantiles, one line for each metric, comparison and quantile; the quantiles of each arm below."""
-    pairs: dict[tuple[str, str, str], dict[str, Change]] = {}
+    """Effects on quantiles, one line for each metric, comparison and quantile; below the same within segments, and the
+    quantiles of each arm.
+    """
+    pairs: dict[tuple[str, str, str, str], dict[str, Change]] = {}
     for row in records(result.estimates):
         if row["method"] == QUANTILE:
             name, _, term = str(row["term"]).partition(" ")
-            pairs.setdefault((str(row["outcome"]), str(row["contrast"]), name), {})[term] = change_of(row)
+            key = (str(row["segment"]), str(row["outcome"]), str(row["contrast"]), name)
+            pairs.setdefault(key, {})[term] = change_of(row)
     if not pairs:
         return None
-    rows = []
-    for (outcome, contrast, name), changes in pairs.items():
-        absolute, relative = changes.get("difference", NOTHING), changes.get("lift", NOTHING)
-        both = ((relative, "percent"), (absolute, "number"))
-        cells = [change_cell(c, unit, phrases) if c.known else Cell(numbers.DASH) for c, unit in both]
-        metric = Cell(clip(outcome, 80), clip(contrast, 80), "strong")
-        rows.append([metric, Cell(name), *cells, p_cell(absolute.p_value), Cell(clip(absolute.note, 160))])
+    rows = {key: _quantile_row(phrases, key, changes) for key, changes in pairs.items()}
     columns = [Column(phrases("c_metric")), Column(phrases("c_est_quantile"))]
-    columns += [Column(phrases("c_" + key), "right") for key in ("lift", "difference", "p")]
-    shown = table(phrases, [*columns, Column(phrases("c_est_remark"))], rows)
-    return Section(phrases("s_est_quantiles"), phrases("s_est_quantiles_lead"), blocks(shown, _arms(phrases, result)))
+    columns += [Column(phrases("c_" + key), "right") for key in ("lift", "difference", "p", "p_adjusted")]
+    shown = _two_tables(
+        phrases, [*columns, Column(phrases("c_est_remark"))], [(key[0], row) for key, row in rows.items()]
+    )
+    return Section(
+        phrases("s_est_quantiles"), phrases("s_est_quantiles_lead"), (*shown, *blocks(_arms(phrases, result)))
+    )
+
+
+def _quantile_row(phrases: Phrases, key: tuple[str, str, str, str], changes: Mapping[str, Change]) -> list[Cell]:
+    _, outcome, contrast, name = key
+    absolute, relative = changes.get("difference", NOTHING), changes.get("lift", NOTHING)
+    both = ((relative, "percent"), (absolute, "number"))
+    cells = [change_cell(c, unit, phrases) if c.known else Cell(numbers.DASH) for c, unit in both]
+    tests = [p_cell(absolute.p_value), p_cell(absolute.p_adjusted)]
+    metric = Cell(clip(outcome, 80), clip(contrast, 80), "strong")
+    return [metric, Cell(name), *cells, *tests, Cell(clip(absolute.note, 160))]
+
+
+def _two_tables(phrases: Phrases, columns: Sequence[Column], rows: Sequence[tuple[str, list[Cell]]]) -> list[Table]:
+    """The rows of everyone, and folded those within segments under the segment's name; each row with its segment."""
+    shown = [table(phrases, columns, [row for segment, row in rows if segment == EVERYONE])]
+    parts: list[list[Cell]] = []
+    last = EVERYONE
+    for segment, row in rows:
+        if segment == EVERYONE:
+            continue
+        parts += [] if segment == last else [[Cell(clip(segment, 80), tone="strong")]]
+        parts.append(row)
+        last = segment
+    return [*shown, table(phrases, columns, parts, phrases("fold_est_segments"))] if parts else shown
 
 
 def _arms(phrases: Phrases, result: Result) -> Table | None:
     rows = []
     for row in records(table_of(result, "quantiles")):
+        if str(row.get("segment", EVERYONE)) != EVERYONE:
+            continue
         value, low, high = (numbers.as_float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
         names = [Cell(clip(row["outcome"], 80)), Cell(f"p{100 * numbers.as_float(row['quantile']):.10g}")]
         shown = _level_cell(value, low, high)
@@ -52,14 +79,16 @@ def _arms(phrases: Phrases, result: Result) -> Table | None:
 
 
 def methods_section(phrases: Phrases, result: Result) -> Section | None:
-    """The same comparisons by ranks and by resampling."""
-    rows = [_method_row(phrases, row) for row in records(result.estimates) if row["method"] in BESIDE[1:]]
-    if not rows:
+    """The same comparisons by ranks and by resampling; folded those within segments."""
+    beside = [row for row in records(result.estimates) if row["method"] in BESIDE[1:]]
+    if not beside:
         return None
     columns = [Column(phrases("c_" + key)) for key in ("metric", "est_method", "est_what")]
-    columns += [Column(phrases("c_" + key), "right") for key in ("est_value", "p")]
-    shown = table(phrases, [*columns, Column(phrases("c_est_remark"))], rows)
-    return Section(phrases("s_est_methods"), phrases("s_est_methods_lead"), (shown,))
+    columns += [Column(phrases("c_" + key), "right") for key in ("est_value", "p", "p_adjusted")]
+    rows = [(str(row["segment"]), _method_row(phrases, row)) for row in beside]
+    rows.sort(key=lambda pair: (pair[0] != EVERYONE, pair[0]))
+    shown = _two_tables(phrases, [*columns, Column(phrases("c_est_remark"))], rows)
+    return Section(phrases("s_est_methods"), phrases("s_est_methods_lead"), shown)
 
 
 def _method_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
@@ -71,7 +100,8 @@ def _method_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
     value = change_cell(replace(change, note=""), "percent" if kind == "lift" else "number", phrases)
     if kind == "superiority":
         value = _level_cell(change.estimate, change.low, change.high)
-    return [metric, method, Cell(clip(what, 80)), value, p_cell(change.p_value), Cell(clip(change.note, 160))]
+    tests = [p_cell(change.p_value), p_cell(change.p_adjusted)]
+    return [metric, method, Cell(clip(what, 80)), value, *tests, Cell(clip(change.note, 160))]
 
 
 def bayes_section(phrases: Phrases, result: Result) -> Section | None:

@@ -8,11 +8,12 @@ rows of one arm, ``Sums`` of three numbers by arm; they add.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causal_spark.solve.linear import slopes
 from causal_spark.solve.means import Values
@@ -77,14 +78,26 @@ def leverage_sums(fit: ArmFit, y: Array, x: Array) -> Sums:
 
     e = residual, h = leverage, g = the row's weight in the arm's value (MacKinnon & White 1985).
     """
-    d = x - fit.mean_x
-    e = y - fit.mean - d @ fit.slope
-    spread = d @ fit.inverse
-    h = 1 / fit.n + (spread * d).sum(axis=1)
-    part = ((1 / fit.n + spread @ fit.shift) * e) ** 2
+    found = leverage_by_fit([fit], np.zeros(len(y), np.int64), y, x)
+    return Sums.of(**{kind: value[0] for kind, value in found.values.items()})
+
+
+def leverage_by_fit(fits: Sequence[ArmFit], of: NDArray[np.int64], y: Array, x: Array) -> Sums:
+    """``leverage_sums`` of several arms (of several segments) at once, each sum of shape (fits,).
+
+    ``of`` (n,): the place among the ``fits`` of the one that a row belongs to.
+    """
+    names = ("n", "mean", "mean_x", "slope", "inverse", "shift")
+    n, mean, mean_x, slope, inverse, shift = (np.array([getattr(fit, name) for fit in fits])[of] for name in names)
+    d = x - mean_x
+    e = y - mean - (d * slope).sum(axis=1)
+    spread = np.einsum("ni,nij->nj", d, inverse)
+    h = 1 / n + (spread * d).sum(axis=1)
+    part = ((1 / n + (spread * shift).sum(axis=1)) * e) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         rest = np.where(1 - h > 1e-12, 1 - h, np.nan)
-        return Sums.of(HC0=part.sum(), HC2=(part / rest).sum(), HC3=(part / rest**2).sum())
+        kinds = {"HC0": part, "HC2": part / rest, "HC3": part / rest**2}
+    return Sums.of(**{kind: np.bincount(of, values, len(fits)) for kind, values in kinds.items()})
 
 
 def robust(fit: ArmFit, sums: Sums, kind: Kind = "HC2") -> Values:

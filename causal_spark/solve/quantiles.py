@@ -23,6 +23,7 @@ from causal_spark.statistics.histogram import Histogram
 from causal_spark.statistics.moments import Array
 
 LIKELY = 1e-14  # mass of a bootstrap distribution that may be left out
+Law = tuple[Array, Array]  # ascending values and their probabilities
 
 
 @dataclass(frozen=True)
@@ -119,20 +120,34 @@ def bootstrap_difference(
     t, c = (_thin(*bootstrap_distribution(h, q), most) for h in (treatment, control))
     if not (len(t[0]) and len(c[0])):
         return Test(estimate, math.nan, math.nan, math.inf, math.nan, math.nan, math.nan)
-    gaps, mass = np.subtract.outer(t[0], c[0]).ravel(), np.multiply.outer(t[1], c[1]).ravel()
-    mean = float(mass @ gaps)
-    error = math.sqrt(float(mass @ (gaps - mean) ** 2))
+    error = math.sqrt(sum(float(mass @ (values - mass @ values) ** 2) for values, mass in (t, c)))
     if not error > 0:
         return Test(estimate, math.nan, math.nan, math.inf, math.nan, math.nan, math.nan)
-    order = np.argsort(gaps, kind="stable")
-    gaps, total = gaps[order], np.cumsum(mass[order])
     tail = alpha / 2 if alternative == "two-sided" else alpha
-    low = float(gaps[np.searchsorted(total, tail)]) if alternative != "less" else -math.inf
-    last = len(gaps) - 1
-    high = float(gaps[min(int(np.searchsorted(total, 1 - tail)), last)]) if alternative != "greater" else math.inf
-    below, above = float(mass[order][gaps <= 0].sum()), float(mass[order][gaps >= 0].sum())
+    low = _gap_at(t, c, tail) if alternative != "less" else -math.inf
+    high = _gap_at(t, c, 1 - tail) if alternative != "greater" else math.inf
+    below, above = _reached(t, c, 0.0), _reached(c, t, 0.0)
     p = {"two-sided": min(1.0, 2 * min(below, above)), "greater": below, "less": above}[alternative]
     return Test(estimate, error, estimate / error, math.inf, p, low, high)
+
+
+def _reached(t: Law, c: Law, gap: float) -> float:
+    """P(T - C ≤ ``gap``) of independent T and C."""
+    total = np.concatenate([[0.0], np.cumsum(t[1])])
+    return float(c[1] @ total[np.searchsorted(t[0], gap + c[0], side="right")])
+
+
+def _gap_at(t: Law, c: Law, share: float) -> float:
+    """The smallest value of T - C that is not exceeded with probability ``share``, found by halving."""
+    low, high = float(t[0][0] - c[0][-1]), float(t[0][-1] - c[0][0])
+    if _reached(t, c, low) >= share:
+        return low
+    for _ in range(64):
+        middle = low + (high - low) / 2
+        low, high = (low, middle) if _reached(t, c, middle) >= share else (middle, high)
+    at = np.searchsorted(t[0], high + c[0])
+    near = np.concatenate([t[0][np.clip(at - k, 0, len(t[0]) - 1)] - c[0] for k in (0, 1)])
+    return float(near[np.argmin(np.abs(near - high))])
 
 
 def quantile_of_counts(counts: Array, values: Array, q: float) -> Array:

@@ -11,8 +11,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from causal_spark.spark.blocks import hashed, joined
+from causal_spark.spark.compress import labelled, together
 from causal_spark.spark.tables import col
+from causal_spark.statistics.histogram import Integers
 from causal_spark.statistics.moments import Array
+
+# Buckets that have rows (m,), and their sums (m, p).
+Filled = tuple[Integers, Array]
 
 
 @dataclass(frozen=True)
@@ -37,18 +42,40 @@ def bucket_sums(
 
     bucket = hash of ``key`` modulo ``buckets``. One group-by.
     """
+    found = bucket_groups(frame, [group], key, buckets, salt, sums)
+    return {label: spread([part], buckets) for (label,), part in sorted(found.items())}
+
+
+def bucket_groups(
+    frame: DataFrame, keys: Sequence[str], unit: str, buckets: int, salt: str, sums: Sequence[BucketSum]
+) -> dict[tuple[str, ...], Filled]:
+    """For each group of ``keys``, by their labels, the buckets that have rows and their ``sums``.
+
+    bucket = hash of ``unit`` modulo ``buckets``. One group-by.
+    """
     names = dict.fromkeys(name for item in sums for name in (item.column, *item.complete) if name)
     short = {name: f"c{i}" for i, name in enumerate(names)}
+    groups = {name: f"g{j}" for j, name in enumerate(keys)}
     numbers = [col(name).cast("double").alias(alias) for name, alias in short.items()]
-    rows = frame.select(col(group).cast("string").alias("g"), _bucket(key, buckets, salt).alias("b"), *numbers)
-    table = rows.groupBy("g", "b").agg(*(item.over(short).alias(f"s{i}") for i, item in enumerate(sums))).toArrow()
+    rows = frame.select(
+        *(col(name).alias(alias) for name, alias in groups.items()), _bucket(unit, buckets, salt).alias("b"), *numbers
+    )
+    asked = [item.over(short).alias(f"s{i}") for i, item in enumerate(sums)]
+    table = rows.groupBy(*groups.values(), "b").agg(*asked).toArrow()
     values = np.column_stack([np.asarray(table.column(f"s{i}"), float) for i in range(len(sums))])
-    labels, places = np.asarray(table.column("g"), object), np.asarray(table.column("b"), np.int64)
+    place = np.asarray(table.column("b"), np.int64)
+    labels = [labelled(table.column(alias)) for alias in groups.values()]
     found = {}
-    for label in sorted(set(labels.tolist())):
-        mine = labels == label
-        found[label] = np.zeros((buckets, len(sums)))
-        found[label][places[mine]] = values[mine]
+    for mine in together(*(codes for _, codes in labels)):
+        found[tuple(texts[codes[mine[0]]] for texts, codes in labels)] = (place[mine], values[mine])
+    return found
+
+
+def spread(parts: Sequence[Filled], buckets: int) -> Array:
+    """The sums of all ``parts`` by bucket, shape (``buckets``, p); a bucket without rows holds zeros."""
+    found = np.zeros((buckets, parts[0][1].shape[1]))
+    for place, sums in parts:
+        found[place] += sums
     return found
 
 

@@ -8,9 +8,11 @@ from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, FloatType
 
 from causal_spark.config import Filter
 from causal_spark.spark.tables import col
+from causal_spark.statistics.grouped import MISSING
 
 
 def where(frame: DataFrame, filters: Sequence[Filter]) -> DataFrame:
@@ -73,3 +75,13 @@ def as_text(frame: DataFrame, name: str) -> DataFrame:
 def constant(frame: DataFrame, name: str, value: str) -> DataFrame:
     """``frame`` with a column that holds one text in every row."""
     return frame.withColumn(name, F.lit(value))
+
+
+def as_label(frame: DataFrame, name: str) -> DataFrame:
+    """``frame`` with the column ``name`` as the text that ``compress.label`` gives its values, NULL named too."""
+    value = col(name)
+    text = value.cast("string")
+    if isinstance(frame.schema[name].dataType, DoubleType | FloatType):
+        whole = (F.floor(value) == value) & (F.abs(value) < F.lit(1e16))
+        text = F.when(whole, F.concat(value.cast("bigint").cast("string"), F.lit(".0"))).otherwise(text)
+    return frame.withColumn(name, F.coalesce(text, F.lit(MISSING)))

@@ -17,6 +17,7 @@ from causal_spark.errors import StatisticError
 from causal_spark.spark.tables import col
 from causal_spark.statistics import Counts, Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK, MISSING, Key
+from causal_spark.statistics.histogram import Integers
 from causal_spark.statistics.moments import Array
 
 MAX_ROWS = 200_000
@@ -275,6 +276,19 @@ def label(value: object) -> str:
     if value is None:
         return MISSING
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def labelled(column: pa.ChunkedArray) -> tuple[list[str], Integers]:
+    """The labels of a column's values, and for each row the place of its label."""
+    found = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return [label(value) for value in found.dictionary.to_pylist()], np.asarray(found.indices, np.int64)
+
+
+def together(*codes: Integers) -> Iterator[Integers]:
+    """The places of the rows that are equal in all ``codes``, group by group."""
+    order = np.lexsort(codes)
+    changed = np.any([np.diff(code[order]) != 0 for code in codes], axis=0)
+    yield from (rows for rows in np.split(order, np.flatnonzero(changed) + 1) if len(rows))
 
 
 def _matrix(table: pa.Table, skip: int) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import and_
 
 import numpy as np
 from pyspark.sql import Column, DataFrame
@@ -13,7 +14,7 @@ from pyspark.sql.types import BooleanType, IntegralType
 from causal_spark.errors import StatisticError
 from causal_spark.spark.blocks import joined
 from causal_spark.spark.columns import fixed_point
-from causal_spark.spark.compress import MomentsSpec, compress
+from causal_spark.spark.compress import MomentsSpec, compress, labelled, together
 from causal_spark.spark.tables import col
 from causal_spark.statistics import Moments
 from causal_spark.statistics.grouped import BLOCK
@@ -58,46 +59,50 @@ def whole(frame: DataFrame, column: str) -> bool:
 
 
 def histograms(
-    frame: DataFrame, group: str, wanted: Sequence[Binned], max_cells: int = MAX_CELLS
-) -> list[dict[str, Histogram]]:
-    """For each column of ``wanted`` its histogram in each group, by the group's label; NULLs are left out.
+    frame: DataFrame, keys: Sequence[str], wanted: Sequence[Binned], max_cells: int = MAX_CELLS
+) -> list[dict[tuple[str, ...], Histogram]]:
+    """For each column of ``wanted`` its histogram in each group of ``keys``, by their labels; NULLs are left out.
 
-    A group-by of each column on (group, cell), in one job: twice as fast as one over rows exploded by column. Raises
+    A group-by of each column on (keys, cell), in one job: twice as fast as one over rows exploded by column. Raises
     StatisticError above ``max_cells`` cells.
     """
-    counted = [_counted(frame, group, item, i) for i, item in enumerate(wanted)]
+    counted = [_counted(frame, keys, item, i) for i, item in enumerate(wanted)]
     table = joined(counted, lambda a, b: a.unionAll(b)).limit(max_cells + 1).toArrow()
     if table.num_rows > max_cells:
         raise StatisticError("too_many_histogram_cells", limit=max_cells)
-    labels = table.column("g").combine_chunks().dictionary_encode()
-    place, code = (np.asarray(part) for part in (table.column("i"), labels.indices))
+    labels = [labelled(table.column(f"g{j}")) for j in range(len(keys))]
     cells, counts = (np.asarray(table.column(name), np.int64) for name in ("c", "n"))
-    found: list[dict[str, Histogram]] = []
-    for i, item in enumerate(wanted):
-        parts = {}
-        for k, label in enumerate(labels.dictionary.to_pylist()):
-            mine = (place == i) & (code == k)
-            parts[label] = Histogram.from_cells(cells[mine], counts[mine], item.bits, item.scale)
-        found.append(parts)
+    place = np.asarray(table.column("i"), np.int64)
+    found: list[dict[tuple[str, ...], Histogram]] = [{} for _ in wanted]
+    for rows in together(place, *(codes for _, codes in labels)):
+        key = tuple(names[codes[rows[0]]] for names, codes in labels)
+        item = wanted[place[rows[0]]]
+        found[place[rows[0]]][key] = Histogram.from_cells(cells[rows], counts[rows], item.bits, item.scale)
     return found
 
 
-def _counted(frame: DataFrame, group: str, item: Binned, place: int) -> DataFrame:
-    values = frame.select(col(group).cast("string").alias("g"), item.value().alias("v")).where(F.col("v").isNotNull())
-    cells = values.select("g", item.cell(F.col("v")).alias("c"))
-    return cells.groupBy("g", "c").agg(F.count(F.lit(1)).alias("n")).select(F.lit(place).alias("i"), "g", "c", "n")
+def _counted(frame: DataFrame, keys: Sequence[str], item: Binned, place: int) -> DataFrame:
+    groups = [f"g{j}" for j in range(len(keys))]
+    chosen = [col(name).alias(short) for name, short in zip(keys, groups, strict=True)]
+    values = frame.select(*chosen, item.value().alias("v")).where(F.col("v").isNotNull())
+    cells = values.select(*groups, item.cell(F.col("v")).alias("c"))
+    counted = cells.groupBy(*groups, "c").agg(F.count(F.lit(1)).alias("n"))
+    return counted.select(F.lit(place).alias("i"), *groups, "c", "n")
 
 
 def cluster_counts(
-    frame: DataFrame, group: str, cluster: str, wanted: Sequence[tuple[Binned, Mapping[str, Sequence[int]]]]
-) -> list[dict[str, Moments]]:
-    """Moments over clusters, by group, of the rows with a value and of those at or below each limit, in this order.
+    frame: DataFrame, keys: Sequence[str], cluster: str,
+    wanted: Sequence[tuple[Binned, Mapping[tuple[str, ...], Sequence[int]]]],
+) -> list[dict[tuple[str, ...], Moments]]:  # fmt: skip
+    """Moments over clusters, by the labels of ``keys`` (columns of text), of the rows with a value and of those at or
+    below each limit, in this order.
 
     ``wanted``: a column, and for each group the cells that are its limits. One shuffle by cluster, of whole numbers,
     for all columns.
     """
-    values = [col(group).cast("string").alias("g"), col(cluster).alias("k")]
-    cells, sums = [F.col("g"), F.col("k")], list[Column]()
+    groups = [f"g{j}" for j in range(len(keys))]
+    values = [*(col(name).alias(short) for name, short in zip(keys, groups, strict=True)), col(cluster).alias("k")]
+    cells, sums = [*map(F.col, groups), F.col("k")], list[Column]()
     blocks: dict[str, tuple[str, ...]] = {}
     for i, (item, limits) in enumerate(wanted):
         values.append(item.value().alias(f"v{i}"))
@@ -105,19 +110,24 @@ def cluster_counts(
         sums.append(F.count(f"c{i}").alias(f"n{i}"))
         several = len(next(iter(limits.values())))
         for k in range(several):
-            limit = _by_group({name: each[k] for name, each in limits.items()})
+            limit = _by_group(groups, {names: each[k] for names, each in limits.items()})
             sums.append(F.count(F.when(F.col(f"c{i}") <= limit, 1)).alias(f"b{i}_{k}"))
         blocks[str(i)] = (f"n{i}", *(f"b{i}_{k}" for k in range(several)))
-    totals = frame.select(*values).select(*cells).groupBy("g", "k").agg(*sums)
-    found: list[dict[str, Moments]] = [{} for _ in wanted]
-    for named, part in compress(totals, MomentsSpec(blocks, by=("g",))).where():
-        found[int(str(named[BLOCK]))][str(named["g"])] = part
+    totals = frame.select(*values).select(*cells).groupBy(*groups, "k").agg(*sums)
+    found: list[dict[tuple[str, ...], Moments]] = [{} for _ in wanted]
+    for named, part in compress(totals, MomentsSpec(blocks, by=tuple(groups))).where():
+        found[int(str(named[BLOCK]))][tuple(str(named[short]) for short in groups)] = part
     return found
 
 
-def _by_group(limits: Mapping[str, int]) -> Column:
-    first, *others = limits.items()
-    chosen = F.when(F.col("g") == F.lit(first[0]), F.lit(first[1]))
-    for label, limit in others:
-        chosen = chosen.when(F.col("g") == F.lit(label), F.lit(limit))
+def _by_group(groups: Sequence[str], limits: Mapping[tuple[str, ...], int]) -> Column:
+    """The limit of a row's group; NULL for a group without one."""
+    conditions = [
+        joined([F.col(short) == F.lit(text) for short, text in zip(groups, labels, strict=True)], and_)
+        for labels in limits
+    ]
+    (first, value), *others = zip(conditions, limits.values(), strict=True)
+    chosen = F.when(first, F.lit(value))
+    for condition, limit in others:
+        chosen = chosen.when(condition, F.lit(limit))
     return chosen

@@ -31,16 +31,16 @@ def test_cells_are_those_of_numpy(spark, bits) -> None:
     frame, pandas = table(spark)
     frame = frame.withColumn("x", F.when(~F.isnan("x"), F.col("x")))
     largest = int(np.abs(VALUES).max())
-    (found,) = histograms(frame, "g", [Binned("x", 1, bits, largest)])
+    (found,) = histograms(frame, ["g"], [Binned("x", 1, bits, largest)])
     for name in ("a", "b"):
         mine = pandas[pandas["g"] == name]["x"].dropna().to_numpy().astype(np.int64)
-        assert found[name].to_dict() == Histogram.from_integers(mine, bits).to_dict()
+        assert found[name,].to_dict() == Histogram.from_integers(mine, bits).to_dict()
 
 
 def test_too_many_cells_are_refused(spark) -> None:
     frame, _ = table(spark)
     with pytest.raises(StatisticError, match="more than 20 cells"):
-        histograms(frame.where("x > 0"), "g", [Binned("x", 1, EXACT, 2**53)], max_cells=20)
+        histograms(frame.where("x > 0"), ["g"], [Binned("x", 1, EXACT, 2**53)], max_cells=20)
 
 
 def test_clusters_are_counted_up_to_their_groups_limit(spark, engine) -> None:
@@ -51,10 +51,10 @@ def test_clusters_are_counted_up_to_their_groups_limit(spark, engine) -> None:
     pandas["g"] = np.where(pandas["k"] % 2, "a", "b")
     item = Binned("x", 100, 5, 20_000)
     cells = cell(np.round(pandas["x"] * 100).to_numpy().astype(np.int64), 5)
-    limits = {"a": [int(np.median(cells)), 0], "b": [3, int(cells.max())]}
-    (found,) = cluster_counts(spark.createDataFrame(pandas), "g", "k", [(item, limits)])
+    limits = {("a",): [int(np.median(cells)), 0], ("b",): [3, int(cells.max())]}
+    (found,) = cluster_counts(spark.createDataFrame(pandas), ["g"], "k", [(item, limits)])
     for name, ends in limits.items():
-        mine = (pandas["g"] == name).to_numpy()
+        mine = (pandas["g"] == name[0]).to_numpy()
         rows = np.column_stack([np.ones(mine.sum()), *(cells[mine] <= end for end in ends)])
         sums = np.column_stack([np.bincount(pandas["k"][mine], column) for column in rows.T])
         wanted = Moments.from_rows(found[name].names, sums[sums[:, 0] > 0])

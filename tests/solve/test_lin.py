@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from causal_spark.solve.lin import fit_arms, leverage_sums, robust
+from causal_spark.solve.lin import fit_arms, leverage_by_fit, leverage_sums, robust
 from causal_spark.solve.means import difference
 from causal_spark.statistics import Moments
 
@@ -53,6 +53,19 @@ def test_leverage_sums_add_over_blocks() -> None:
     whole = leverage_sums(fit, rows[:, 0], rows[:, 1:])
     parts = sum(leverage_sums(fit, part[:, 0], part[:, 1:]) for part in (rows[:0], rows[:13], rows[13:]))
     np.testing.assert_allclose(parts.vector, whole.vector, rtol=1e-12)  # type: ignore[union-attr]
+
+
+def test_arms_of_several_segments_at_once() -> None:
+    """Rows in any order, each with the place of its fit; a fit without rows has nothing."""
+    arms = draw()
+    fit = fits(arms)
+    rows, of = np.concatenate([arms["t"], arms["c"]]), np.repeat([0, 2], [len(arms["t"]), len(arms["c"])])
+    order = np.random.default_rng(1).permutation(len(rows))
+    found = leverage_by_fit([fit["t"], fit["t"], fit["c"]], of[order], rows[order, 0], rows[order, 1:])
+    for place, name in ((0, "t"), (2, "c")):
+        wanted = leverage_sums(fit[name], arms[name][:, 0], arms[name][:, 1:])
+        assert [found[kind][place] for kind in sorted(wanted.values)] == pytest.approx(wanted.vector, rel=1e-12)
+    assert found["HC2"][1] == 0.0
 
 
 def test_moment_error_is_that_of_a_regression_in_each_arm() -> None:

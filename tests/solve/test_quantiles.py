@@ -137,6 +137,22 @@ def test_percentiles_of_the_law(alpha: float) -> None:
     assert found.p_value == pytest.approx(mass[points >= 2.0].sum(), rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1, 100])
+def test_the_law_of_a_difference_is_that_of_all_pairs(scale: int) -> None:
+    """Every value against every other, with ties: the ends of the interval are differences of two values."""
+    rng = np.random.default_rng(8)
+    t, c = exact(rng.poisson(9, 500) / scale), exact(rng.poisson(8, 300) / scale)
+    (x, p), (y, q) = (bootstrap_distribution(h, 0.6) for h in (t, c))
+    gaps, mass = np.subtract.outer(x, y).ravel(), np.multiply.outer(p, q).ravel()
+    order = np.argsort(gaps, kind="stable")
+    low, high = gaps[order][np.searchsorted(np.cumsum(mass[order]), [0.025, 0.975])]
+    found = bootstrap_difference(t, c, 0.6)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12, abs=1e-12)
+    assert found.std_error == pytest.approx(math.sqrt(mass @ (gaps - mass @ gaps) ** 2), rel=1e-9)
+    tails = mass[gaps <= 0].sum(), mass[gaps >= 0].sum()
+    assert found.p_value == pytest.approx(min(1.0, 2 * min(tails)), rel=1e-9)
+
+
 def test_thinning_changes_little() -> None:
     rng = np.random.default_rng(5)
     t, c = exact(rng.normal(5, 1, 40_000)), exact(rng.normal(5, 1, 40_000))

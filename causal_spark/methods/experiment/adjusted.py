@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from causal_spark.errors import StatisticError
+from causal_spark.methods.experiment import plan
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.plan import Block
 from causal_spark.methods.experiment.vocabulary import Experiment
@@ -75,9 +76,10 @@ def adjusted(
     if name == "cuped":
         return Adjusted(name, plain.groups, covariates, plain.theta, plain.rho2)
     fits = fit_arms({arm: part.select(linear_columns(block)) for arm, part in arms.items()})
-    if segment == "all":
-        sums = compressed.more["leverage"][block.metric.name]
-        found = {arm: robust(fit, Sums.of(**sums[arm]), method.hc) for arm, fit in fits.items()}
+    data = compressed.more["leverage"][block.metric.name]
+    sums = data if segment == plan.EVERYONE else data["segments"].get(segment)
+    if sums is not None:
+        found = {arm: robust(fit, Sums.of(**sums["arms"][arm]), method.hc) for arm, fit in fits.items()}
         return Adjusted(name, found, covariates, plain.theta, plain.rho2)
     note = say("note_lin_segment", language)
     return Adjusted(name, {arm: fit.values() for arm, fit in fits.items()}, covariates, plain.theta, plain.rho2, note)

@@ -12,7 +12,7 @@ from causal_spark.methods.experiment.vocabulary import Metric
 from causal_spark.results import Check
 from causal_spark.statistics import Grouped
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from causal_spark.solve.means import Form
 # The block without columns that counts all units.
 ROWS = "(units)"
 SIZE = "(size)"
+# The segment of all units.
+EVERYONE = "all"
 # Stretches of days whose covariance is asked for: at most so many.
 STRETCHES = 5
 
@@ -120,3 +122,8 @@ def stretches(days: int) -> list[tuple[int, int]]:
     """``days`` since exposure in at most five stretches of as many whole days; days after the last are left out."""
     width = -(-days // STRETCHES)
     return [(start, start + width) for start in range(0, days - width + 1, width)]
+
+
+def segment(column: str, level: str) -> str:
+    """How a segment is called in every table."""
+    return f"{column}={level}"

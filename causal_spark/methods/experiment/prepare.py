@@ -9,6 +9,7 @@ from causal_spark.methods.experiment import passes, plan, switchback
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.passes.given import Given
+from causal_spark.methods.experiment.passes.strata import strata
 from causal_spark.methods.experiment.tables import UnitTable, centre, prepared
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric
 from causal_spark.spark import gate, units
@@ -88,21 +89,12 @@ def found_arms(method: Experiment, frame: Frame, checks: Checks) -> Mapping[str,
 
 
 def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Compressed:
-    """Caps, then the one pass for all metrics, arms and segments; cells of small segments are dropped here."""
+    """Caps, then the one pass for all metrics, arms, segments and strata; cells of small segments are dropped here."""
     planned = plan.blocks(table.metrics)
     caps = _caps(table, planned)
     columns = list(dict.fromkeys(column for block in planned for column in block.columns))
-    keys = [table.arm, *([method.cluster] if method.cluster else []), *method.segments]
-    frame = prepared(table, columns, caps, keys)
-    nullable = frozenset(c.name for c in columns if c.nulls == "drop" and table.ranges[c.source].nulls > 0)
-    if method.cluster is None:
-        spec = MomentsSpec(
-            {plan.ROWS: (), **{b.metric.name: tuple(c.name for c in b.columns) for b in planned}},
-            by=(table.arm,), levels={table.arm: _by_share(table.arms)}, segments=method.segments, nullable=nullable,
-        )  # fmt: skip
-        grouped = compress(frame, spec, {c.name: centre(table, c, caps) for c in columns})
-    else:
-        grouped = _clustered(method, table, planned, frame, nullable)
+    grouped = _moments(method, table, planned, columns, caps)
+    by_stratum = strata(method, table, grouped)
     moments, suppressed = _suppress(grouped, table, method)
     facts = {
         "arms": dict(table.arms),
@@ -115,7 +107,27 @@ def compress_units(method: Experiment, table: UnitTable, checks: Checks) -> Comp
         **table.facts,
     }
     more = passes.further(Given(method, table, caps, moments))
+    if by_stratum is not None:
+        more["strata"] = by_stratum
     return Compressed(moments, table.metrics, facts, tuple(checks.found), more=more)
+
+
+def _moments(
+    method: Experiment, table: UnitTable, planned: Sequence[plan.Block], columns: Sequence[plan.Column],
+    caps: Mapping[plan.Column, float],
+) -> Grouped:  # fmt: skip
+    """By arm, and within it by each segment and the stratum."""
+    stratum = [method.strata] if method.strata not in (None, table.arm) else []
+    split = tuple(dict.fromkeys([*method.segments, *filter(None, stratum)]))
+    frame = prepared(table, columns, caps, [table.arm, *([method.cluster] if method.cluster else []), *split])
+    nullable = frozenset(c.name for c in columns if c.nulls == "drop" and table.ranges[c.source].nulls > 0)
+    if method.cluster is not None:
+        return _clustered(method, table, planned, frame, nullable)
+    spec = MomentsSpec(
+        {plan.ROWS: (), **{b.metric.name: tuple(c.name for c in b.columns) for b in planned}},
+        by=(table.arm,), levels={table.arm: _by_share(table.arms)}, segments=split, nullable=nullable,
+    )  # fmt: skip
+    return compress(frame, spec, {c.name: centre(table, c, caps) for c in columns})
 
 
 def _by_share(arms: Mapping[str, float]) -> tuple[str, ...]:
@@ -155,7 +167,7 @@ def _clustered(
         for c in b.columns:
             _fits(table, c, b.metric.scale)
     wanted = {plan.ROWS: (), **{b.metric.name: (b.size, *(b.total(c) for c in b.columns)) for b in planned}}
-    by = (table.arm, *method.segments, BLOCK)
+    by = (table.arm, *dict.fromkeys(method.segments), BLOCK)
     cells: dict[tuple[str | None, ...], Moments] = {}
     for segment in (None, *method.segments):
         keys = (table.arm,) if segment is None else (table.arm, segment)
@@ -176,9 +188,19 @@ def _fits(table: UnitTable, column: plan.Column, scale: int) -> None:
 
 
 def _suppress(grouped: Grouped, table: UnitTable, method: Experiment) -> tuple[Grouped, list[str]]:
-    """Segments in which an arm has fewer units than allowed leave the statistics, so they cannot be read from it."""
+    """Segments in which an arm has fewer units than allowed leave the statistics, so they cannot be read from it.
+
+    So do the margins of a stratum that is no segment.
+    """
+    by = (table.arm, *dict.fromkeys(method.segments), BLOCK)
+    places = [grouped.by.index(name) for name in by]
+    others = [place for place, name in enumerate(grouped.by) if name not in by]
+    declared = Grouped(by, {
+        tuple(key[place] for place in places): part
+        for key, part in grouped.cells.items() if all(key[place] is None for place in others)
+    })  # fmt: skip
     sizes: dict[tuple[str, str], dict[str, float]] = {}
-    for named, part in grouped.where(**{BLOCK: plan.ROWS}):
+    for named, part in declared.where(**{BLOCK: plan.ROWS}):
         segment = _segment(named, method)
         if segment is not None:
             sizes.setdefault(segment, {})[str(named[table.arm])] = part.n
@@ -189,10 +211,10 @@ def _suppress(grouped: Grouped, table: UnitTable, method: Experiment) -> tuple[G
     }
     kept = {
         key: part
-        for key, part in grouped.cells.items()
-        if _segment(dict(zip(grouped.by, key, strict=True)), method) not in small
+        for key, part in declared.cells.items()
+        if _segment(dict(zip(by, key, strict=True)), method) not in small
     }
-    return Grouped(grouped.by, kept), sorted(f"{name}={value}" for name, value in small)
+    return Grouped(by, kept), sorted(plan.segment(name, value) for name, value in small)
 
 
 def _segment(named: Mapping[str, str | None], method: Experiment) -> tuple[str, str] | None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from causal_spark.methods.experiment import analyses, trust
-from causal_spark.methods.experiment.adjusted import LABELS
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.estimates import Solver
+from causal_spark.methods.experiment.families import corrected, corrected_beside
 from causal_spark.methods.experiment.vocabulary import Experiment
 from causal_spark.results import Check, Estimate, Result, checks_frame, estimates_frame
-from causal_spark.solve.multiplicity import adjust
 from causal_spark.words import say
 
 
@@ -32,8 +30,9 @@ def solve(method: Experiment, compressed: Compressed, language: str = "en") -> R
     ratio = trust.sample_ratio(solver.cells, checks)
     before = trust.pre_period(solver.cells, checks)
     rows = [row for segment in solver.cells.segments() for row in solver.segment(segment)]
-    rows = _one_look(method, _corrected(method, compressed, rows), language)
+    rows = _one_look(method, corrected(method, compressed, rows), language)
     further = [analysis(solver, rows) for analysis in analyses.ANALYSES]
+    beside = corrected_beside(method, compressed, [row for found in further for row in found.rows])
     trusted = not any(check.verdict == "invalid" for check in checks.found)
     tables = {
         "checks": checks_frame(checks.found),
@@ -47,7 +46,7 @@ def solve(method: Experiment, compressed: Compressed, language: str = "en") -> R
         **{name: table for found in further for name, table in found.tables.items()},
     }
     return Result(
-        estimates=estimates_frame([*rows, *(row for found in further for row in found.rows)]),
+        estimates=estimates_frame([*rows, *beside]),
         diagnostics={name: table for name, table in tables.items() if len(table)},
         statistics={"moments": compressed.moments},
         notes=tuple(_notes(checks.found)),
@@ -57,31 +56,6 @@ def solve(method: Experiment, compressed: Compressed, language: str = "en") -> R
 
 def _notes(checks: Sequence[Check]) -> list[str]:
     return [f"{check.code}: {check.message}" for check in checks if check.verdict != "pass"]
-
-
-def _corrected(method: Experiment, compressed: Compressed, rows: Sequence[Estimate]) -> list[Estimate]:
-    """p-values adjusted within two families: success metrics over all units, and those within segments.
-
-    Unadjusted twins, guardrails and diagnostics are no tests of the family; a lift shares the p of its difference.
-    Under a plan of several looks the first family is that of the sequential rows.
-    """
-    success = {metric.name for metric in compressed.metrics if metric.role == "success"}
-    primary = {(r.outcome, r.segment, r.contrast): r.method for r in rows if r.method in LABELS}
-    adjusted: dict[tuple[str, str, str], float] = {}
-    for overall in (True, False) if method.sequential is None else (False,):
-        family = [
-            r for r in rows
-            if r.term == "difference" and r.outcome in success and (r.segment == "all") == overall
-            and primary.get((r.outcome, r.segment, r.contrast), r.method) == r.method
-        ]  # fmt: skip
-        values = adjust([r.p_value for r in family], method.correction)
-        adjusted |= {(r.outcome, r.segment, r.contrast): float(p) for r, p in zip(family, values, strict=True)}
-    done = []
-    for r in rows:
-        key = (r.outcome, r.segment, r.contrast)
-        mine = primary.get(key, r.method) == r.method
-        done.append(replace(r, p_adjusted=adjusted.get(key, math.nan)) if mine else r)
-    return done
 
 
 def _one_look(method: Experiment, rows: list[Estimate], language: str) -> list[Estimate]:

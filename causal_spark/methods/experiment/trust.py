@@ -45,7 +45,7 @@ class Cells:
     def _label(named: Mapping[str, str | None], arm: str) -> str:
         for name, value in named.items():
             if name not in (arm, BLOCK) and value is not None:
-                return f"{name}={value}"
+                return plan.segment(name, value)
         return "all"
 
     def segments(self) -> list[str]:

@@ -12,7 +12,7 @@ from causal_spark.results import Estimate
 
 @dataclass(frozen=True)
 class Found:
-    """Rows for ``estimates`` (not part of the correction for multiplicity) and tables for the diagnostics."""
+    """Rows for ``estimates`` (in no family of the means) and tables for the diagnostics."""
 
     rows: tuple[Estimate, ...] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)

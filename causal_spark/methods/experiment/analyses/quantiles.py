@@ -1,4 +1,4 @@
-"""Effects on quantiles: difference and lift of each quantile asked for, over everyone, from histograms by arm."""
+"""Effects on quantiles: difference and lift of each quantile asked for, in each segment, from histograms by arm."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from causal_spark.errors import StatisticError
 from causal_spark.methods.experiment.analyses.found import Found
+from causal_spark.methods.experiment.analyses.within import absent, within
 from causal_spark.methods.experiment.estimates import Contrast, Solver
 from causal_spark.methods.experiment.plan import Block
 from causal_spark.results import Estimate
@@ -33,25 +34,44 @@ class Part:
     reason: str = ""
 
 
-def histograms(solver: Solver, metric: str) -> dict[str, Histogram]:
-    """The histograms of a metric by arm; empty if none was asked for."""
-    arms = solver.compressed.more.get("histograms", {}).get(metric, {}).get("arms", {})
-    return {arm: Histogram.from_dict(data) for arm, data in arms.items()}
+@dataclass(frozen=True)
+class Where:
+    """What the rows of one quantile share: the solver, the segment and the metric."""
+
+    solver: Solver
+    segment: str
+    block: Block
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The histograms of the metric, and of clusters the moments of their counts."""
+        found: Mapping[str, Any] = self.solver.compressed.more.get("histograms", {}).get(self.block.metric.name, {})
+        return found
+
+    @property
+    def arms(self) -> dict[str, Histogram]:
+        """The histograms by arm; empty if there are none."""
+        arms = within(self.data, self.segment).get("arms", {})
+        return {arm: Histogram.from_dict(data) for arm, data in arms.items()}
+
+    @property
+    def absent(self) -> str:
+        """Why this segment has no histograms; empty if it has."""
+        return absent(self.solver, self.data, self.segment, "note_segment_cells")
 
 
 def quantiles(solver: Solver, rows: Sequence[Estimate]) -> Found:
     """Rows ``p90 difference`` and ``p90 lift``, and the table ``quantiles`` of each arm."""
     made: list[Estimate] = []
     table: list[dict[str, Any]] = []
-    for block in solver.blocks:
-        if not block.metric.quantiles:
-            continue
-        arms = histograms(solver, block.metric.name)
-        for place, q in enumerate(block.metric.quantiles):
-            parts = {arm: _part(solver, block, h, q, place, arm) for arm, h in arms.items()}
-            table += [_row(block, arm, q, part.found) for arm, part in parts.items() if part.found]
+    for where in (Where(solver, segment, block) for segment in solver.cells.segments() for block in solver.blocks):
+        wanted = where.block.metric.quantiles
+        arms = where.arms if wanted else {}
+        for place, q in enumerate(wanted):
+            parts = {arm: _part(where, h, q, place, arm) for arm, h in arms.items()}
+            table += [_row(where, arm, q, part.found) for arm, part in parts.items() if part.found]
             for contrast in solver.contrasts():
-                made += _effects(solver, block, contrast, q, parts)
+                made += _effects(where, contrast, q, parts)
     return Found(tuple(made), {"quantiles": pd.DataFrame(table)} if table else {})
 
 
@@ -60,12 +80,14 @@ def label(q: float, term: str) -> str:
     return f"p{100 * q:.10g} {term}"
 
 
-def _part(solver: Solver, block: Block, h: Histogram, q: float, place: int, arm: str) -> Part:
-    variance = None
+def _part(where: Where, h: Histogram, q: float, place: int, arm: str) -> Part:
+    solver, variance = where.solver, None
     if solver.clustered:
-        clusters = Moments.from_dict(solver.compressed.more["histograms"][block.metric.name]["clusters"][arm])
-        variance = share_variance(clusters, clusters.names[1 + place], clusters.names[0])
-        if math.isnan(variance):
+        data = within(where.data, where.segment).get("clusters", {}).get(arm)
+        if data is not None:
+            clusters = Moments.from_dict(data)
+            variance = share_variance(clusters, clusters.names[1 + place], clusters.names[0])
+        if variance is None or math.isnan(variance):
             return Part(None, say("note_few_units", solver.language, arms=arm))
     try:
         return Part(quantile(h, q, solver.method.alpha, variance))
@@ -73,16 +95,19 @@ def _part(solver: Solver, block: Block, h: Histogram, q: float, place: int, arm:
         return Part(None, error.text(solver.language))
 
 
-def _effects(solver: Solver, block: Block, contrast: Contrast, q: float, parts: Mapping[str, Part]) -> list[Estimate]:
+def _effects(where: Where, contrast: Contrast, q: float, parts: Mapping[str, Part]) -> list[Estimate]:
+    solver = where.solver
+    if where.absent:
+        return _rows(where, contrast, q, None, None, math.nan, [where.absent])
     few = [arm for arm in (contrast.treatment, contrast.control) if arm not in parts]
     if few:
         reason = say("note_few_units", solver.language, arms=", ".join(few))
-        return _rows(solver, block, contrast, q, None, None, math.nan, [reason])
+        return _rows(where, contrast, q, None, None, math.nan, [reason])
     pair = parts[contrast.treatment], parts[contrast.control]
     t, c = (part.found for part in pair)
     if t is None or c is None:
         reason = next(part.reason for part in pair if part.reason)
-        return _rows(solver, block, contrast, q, None, None, math.nan, [reason])
+        return _rows(where, contrast, q, None, None, math.nan, [reason])
     alpha, side = solver.method.alpha, solver.method.alternative
     absolute = difference(t.values, c.values, alpha, side, math.inf)
     relative = lift(t.values, c.values, solver.method.lift, alpha, side, math.inf)
@@ -92,22 +117,22 @@ def _effects(solver: Solver, block: Block, contrast: Contrast, q: float, parts: 
     resolution = max(t.resolution, c.resolution)
     if resolution > 0:
         notes.append(say("note_resolution", solver.language, resolution=f"{resolution:.3g}"))
-    return _rows(solver, block, contrast, q, absolute, relative, t.n + c.n, notes)
+    return _rows(where, contrast, q, absolute, relative, t.n + c.n, notes)
 
 
-def _rows(solver: Solver, block: Block, contrast: Contrast, q: float, absolute: Test | None, relative: Test | None,
-          n: float, notes: Sequence[str]) -> list[Estimate]:  # fmt: skip
+def _rows(where: Where, contrast: Contrast, q: float, absolute: Test | None, relative: Test | None, n: float,
+          notes: Sequence[str]) -> list[Estimate]:  # fmt: skip
     lifted = list(notes)
     if relative is not None and math.isnan(relative.low) and absolute is not None and not math.isnan(absolute.p_value):
-        lifted.append(say("note_lift_unbounded", solver.language))
+        lifted.append(say("note_lift_unbounded", where.solver.language))
     rows = [
-        solver.row(METHOD, "all", block, contrast, label(q, term), test, n, " ".join(said))
+        where.solver.row(METHOD, where.segment, where.block, contrast, label(q, term), test, n, " ".join(said))
         for term, test, said in (("difference", absolute, notes), ("lift", relative, lifted))
     ]
     return [replace(row, estimand=ESTIMAND) for row in rows]
 
 
-def _row(block: Block, arm: str, q: float, found: Quantile) -> dict[str, Any]:
-    return {"outcome": block.metric.name, "arm": arm, "quantile": q, "estimate": found.estimate,
-            "std_error": found.std_error, "conf_low": found.low, "conf_high": found.high, "n": found.n,
-            "resolution": found.resolution}  # fmt: skip
+def _row(where: Where, arm: str, q: float, found: Quantile) -> dict[str, Any]:
+    return {"segment": where.segment, "outcome": where.block.metric.name, "arm": arm, "quantile": q,
+            "estimate": found.estimate, "std_error": found.std_error, "conf_low": found.low, "conf_high": found.high,
+            "n": found.n, "resolution": found.resolution}  # fmt: skip

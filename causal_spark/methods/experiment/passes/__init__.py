@@ -15,7 +15,6 @@ from causal_spark.methods.experiment.passes.given import Given
 from causal_spark.methods.experiment.passes.histograms import histograms
 from causal_spark.methods.experiment.passes.interactions import interactions
 from causal_spark.methods.experiment.passes.leverage import leverage
-from causal_spark.methods.experiment.passes.strata import strata
 from causal_spark.methods.experiment.passes.triggered import triggered
 
 Pass = Callable[[Given], Any]
@@ -23,7 +22,6 @@ PASSES: Mapping[str, Pass] = {
     "histograms": histograms,
     "buckets": buckets,
     "leverage": leverage,
-    "strata": strata,
     "cupac": cupac,
     "triggered": triggered,
     "interactions": interactions,

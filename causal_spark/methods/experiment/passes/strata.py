@@ -1,41 +1,43 @@
-"""Moments of every metric by stratum and arm, for post-stratification: one scan."""
+"""Moments of every metric by stratum and arm, for post-stratification: a margin of the main pass."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from causal_spark.errors import StatisticError
 from causal_spark.methods.experiment import plan
-from causal_spark.methods.experiment.passes.given import Given
+from causal_spark.methods.experiment.tables import UnitTable
+from causal_spark.methods.experiment.vocabulary import Experiment
 from causal_spark.solve.strata import Cells
-from causal_spark.spark.compress import MomentsSpec, compress
-from causal_spark.statistics import Moments
+from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
 
 MAX_STRATA = 5_000
 SMALL = "(small strata)"
 
 
-def strata(given: Given) -> dict[str, Any] | None:
-    """Metric → stratum → arm → moments of its columns; small strata are one. Raises StatisticError for too many."""
-    if given.method.strata is None:
+def strata(method: Experiment, table: UnitTable, moments: Grouped) -> dict[str, Any] | None:
+    """Metric → stratum → arm → moments of its columns; small strata are one. ``moments``: with those by stratum.
+
+    Raises StatisticError for too many strata.
+    """
+    if method.strata is None:
         return None
-    planned = plan.blocks(given.table.metrics)
-    columns = list(dict.fromkeys(column for block in planned for column in block.columns))
-    arm, stratum = given.table.arm, given.method.strata
-    spec = MomentsSpec(
-        {block.metric.name: tuple(column.name for column in block.columns) for block in planned},
-        by=(arm, stratum), nullable=given.nullable(columns),
-    )  # fmt: skip
-    grouped = compress(given.prepared(columns, arm, stratum), spec, given.centres(columns), MAX_STRATA)
-    found: dict[str, dict[str, dict[str, Moments]]] = {block.metric.name: {} for block in planned}
-    for named, part in grouped.where():
-        if str(named[arm]) in given.table.arms:
-            found[str(named[BLOCK])].setdefault(str(named[stratum]), {})[str(named[arm])] = part
+    others = [name for name in method.segments if name != method.strata]
+    found: dict[str, dict[str, dict[str, Moments]]] = {metric.name: {} for metric in table.metrics}
+    for named, part in moments.where():
+        stratum = named[method.strata]
+        if named[BLOCK] == plan.ROWS or stratum is None or any(named[name] is not None for name in others):
+            continue
+        if str(named[table.arm]) in table.arms:
+            found[str(named[BLOCK])].setdefault(stratum, {})[str(named[table.arm])] = part
+    if max(sum(map(len, cells.values())) for cells in found.values()) > MAX_STRATA:
+        raise StatisticError("too_many_cells", keys=f"{table.arm}, {method.strata}", limit=MAX_STRATA)
     return {
         metric: {
-            label: {name: part.to_dict() for name, part in arms.items()}
-            for label, arms in _merged(cells, given.table.arms, given.method.min_segment).items()
+            label: {name: part.to_dict() for name, part in parts.items()}
+            for label, parts in _merged(cells, table.arms, method.min_segment).items()
         }
         for metric, cells in found.items()
     }
