@@ -79,29 +79,38 @@ def _arms(phrases: Phrases, result: Result) -> Table | None:
 
 
 def methods_section(phrases: Phrases, result: Result) -> Section | None:
-    """The same comparisons by ranks and by resampling; folded those within segments."""
-    beside = [row for row in records(result.estimates) if row["method"] in BESIDE[1:]]
-    if not beside:
+    """The same comparisons by ranks and by resampling, one line for a difference and its lift; folded those within
+    segments.
+    """
+    found: dict[tuple[str, ...], dict[str, Change]] = {}
+    for row in records(result.estimates):
+        if row["method"] in BESIDE[1:]:
+            quantile, _, term = str(row["term"]).rpartition(" ")
+            key = *(str(row[name]) for name in ("segment", "method", "outcome", "contrast")), quantile
+            found.setdefault(key, {})[term] = change_of(row)
+    if not found:
         return None
     columns = [Column(phrases("c_" + key)) for key in ("metric", "est_method", "est_what")]
-    columns += [Column(phrases("c_" + key), "right") for key in ("est_value", "p", "p_adjusted")]
-    rows = [(str(row["segment"]), _method_row(phrases, row)) for row in beside]
+    columns += [Column(phrases("c_" + key), "right") for key in ("lift", "est_value", "p", "p_adjusted")]
+    rows = [(key[0], _method_row(phrases, key, changes)) for key, changes in found.items()]
     rows.sort(key=lambda pair: (pair[0] != EVERYONE, pair[0]))
     shown = _two_tables(phrases, [*columns, Column(phrases("c_est_remark"))], rows)
     return Section(phrases("s_est_methods"), phrases("s_est_methods_lead"), shown)
 
 
-def _method_row(phrases: Phrases, row: Mapping[str, Any]) -> list[Cell]:
-    change, term = change_of(row), str(row["term"])
-    quantile, _, kind = term.rpartition(" ")
-    what = f"{quantile} {phrases.plain('est_term_' + kind)}".strip()
-    metric = Cell(clip(row["outcome"], 80), clip(row["contrast"], 80), "strong")
-    method = Cell(clip(phrases.name("method", row["method"]), 80))
-    value = change_cell(replace(change, note=""), "percent" if kind == "lift" else "number", phrases)
-    if kind == "superiority":
+def _method_row(phrases: Phrases, key: tuple[str, ...], changes: Mapping[str, Change]) -> list[Cell]:
+    _, method, outcome, contrast, quantile = key
+    relative = changes.get("lift", NOTHING)
+    if "superiority" in changes:
+        change, what = changes["superiority"], phrases.plain("est_term_superiority")
         value = _level_cell(change.estimate, change.low, change.high)
+    else:
+        change, what = changes.get("difference", NOTHING), quantile or phrases.plain("est_term_mean")
+        value = change_cell(replace(change, note=""), "number", phrases)
+    lift = change_cell(replace(relative, note=""), "percent", phrases) if relative.known else Cell(numbers.DASH)
+    named = [Cell(clip(outcome, 80), clip(contrast, 80), "strong"), Cell(clip(phrases.name("method", method), 80))]
     tests = [p_cell(change.p_value), p_cell(change.p_adjusted)]
-    return [metric, method, Cell(clip(what, 80)), value, *tests, Cell(clip(change.note, 160))]
+    return [*named, Cell(clip(what, 80)), lift, value, *tests, Cell(clip(change.note, 160))]
 
 
 def bayes_section(phrases: Phrases, result: Result) -> Section | None:

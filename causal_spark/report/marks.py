@@ -36,6 +36,8 @@ class Scale:
 
 
 LEAST_TICKS = 3
+# Signs and percents are wider than letters, and labels need room between them.
+WIDER = 1.6
 PERCENT = Scale(100.0, "%")
 PLAIN = Scale()
 
@@ -60,12 +62,20 @@ def range_of(marks: Sequence[Mark]) -> tuple[float, float]:
     return min(low - room / 2, -room), max(high + room / 2, room)
 
 
-def ticks(axis: Any, positions: Sequence[float], scale: Scale) -> None:
-    """Fixed ticks with as many digits as their step needs, and no sign on zero."""
+def ticks(axis: Any, positions: Sequence[float], scale: Scale, inches: float = math.inf) -> None:
+    """Fixed ticks with as many digits as their step needs, and no sign on zero. ``inches``: of 1 on the axis;
+    labels that would touch one that is nearer to zero are left out.
+    """
     step = abs(positions[-1] - positions[-2]) * scale.factor if len(positions) > 1 else 1.0
     places = next((d for d in range(9) if abs(round(step, d) - step) <= 1e-9 * step), 2)
-    texts = [numbers.plain(round(float(value) * scale.factor, 12), places, True) for value in positions]
-    axis.set_ticks(list(positions), [text + scale.suffix for text in texts])
+    texts = [numbers.plain(round(float(value) * scale.factor, 12), places, True) + scale.suffix for value in positions]
+    kept: list[int] = []
+    for i in sorted(range(len(positions)), key=lambda i: abs(positions[i])):
+        widths = {k: WIDER * (canvas.inches(texts[i]) + canvas.inches(texts[k])) / 2 for k in kept}
+        if all(abs(positions[i] - positions[k]) * inches > widths[k] for k in kept):
+            kept.append(i)
+    # a blank is drawn where nothing is not, so that the markup does not depend on the width of names
+    axis.set_ticks(list(positions), [text if i in kept else " " for i, text in enumerate(texts)])
 
 
 def _round_positions(low: float, high: float, many: int) -> list[float]:
@@ -91,7 +101,8 @@ def frame(axes: Axes, span: tuple[float, float], rows: int, scale: Scale, label:
     axes.grid(axis="x", color=canvas.GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.axvline(0, color=canvas.MUTED, linewidth=0.9)
-    ticks(axes.xaxis, _round_positions(*span, many), scale)
+    whole = axes.get_position().width * float(axes.get_figure().get_size_inches()[0])  # type: ignore[union-attr]
+    ticks(axes.xaxis, _round_positions(*span, many), scale, whole / (span[1] - span[0]))
     axes.set_xlabel(canvas.clean(label), color=canvas.MUTED, fontsize=canvas.TEXT - 0.4)
 
 

@@ -23,7 +23,7 @@ from causal_spark.statistics.histogram import Histogram
 from causal_spark.statistics.moments import Array
 
 LIKELY = 1e-14  # mass of a bootstrap distribution that may be left out
-Law = tuple[Array, Array]  # ascending values and their probabilities
+Law = tuple[Array, Array, Array]  # ascending values, their probabilities, the sums of these up to each, from 0 on
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ def bootstrap_difference(
     The standard error is the distribution's standard deviation, the p-value twice the smaller tail at 0.
     """
     estimate = _at(treatment, q)[0] - _at(control, q)[0]
-    t, c = (_thin(*bootstrap_distribution(h, q), most) for h in (treatment, control))
+    t, c = (_law(*_thin(*bootstrap_distribution(h, q), most)) for h in (treatment, control))
     if not (len(t[0]) and len(c[0])):
         return Test(estimate, math.nan, math.nan, math.inf, math.nan, math.nan, math.nan)
-    error = math.sqrt(sum(float(mass @ (values - mass @ values) ** 2) for values, mass in (t, c)))
+    error = math.sqrt(sum(float(mass @ (values - mass @ values) ** 2) for values, mass, _ in (t, c)))
     if not error > 0:
         return Test(estimate, math.nan, math.nan, math.inf, math.nan, math.nan, math.nan)
     tail = alpha / 2 if alternative == "two-sided" else alpha
@@ -131,10 +131,13 @@ def bootstrap_difference(
     return Test(estimate, error, estimate / error, math.inf, p, low, high)
 
 
+def _law(values: Array, mass: Array) -> Law:
+    return values, mass, np.concatenate([[0.0], np.cumsum(mass)])
+
+
 def _reached(t: Law, c: Law, gap: float) -> float:
     """P(T - C ≤ ``gap``) of independent T and C."""
-    total = np.concatenate([[0.0], np.cumsum(t[1])])
-    return float(c[1] @ total[np.searchsorted(t[0], gap + c[0], side="right")])
+    return float(c[1] @ t[2][np.searchsorted(t[0], gap + c[0], side="right")])
 
 
 def _gap_at(t: Law, c: Law, share: float) -> float:

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -440,3 +441,12 @@ def test_the_page_imports_neither_mlflow_nor_matplotlib_nor_spark() -> None:
     code += "print(*{'mlflow', 'matplotlib', 'pyspark'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
+
+
+def test_labels_of_an_axis_do_not_touch() -> None:
+    """Zero stays, then what is nearest to it; without a length every label stays."""
+    shown: list[list[str]] = []
+    axis = SimpleNamespace(set_ticks=lambda positions, texts: shown.append(texts))
+    for inches in (1.0, math.inf):
+        marks.ticks(axis, [-0.4, -0.2, 0.0, 0.2, 0.4], marks.PERCENT, inches)
+    assert shown == [["−40%", " ", "0%", " ", "+40%"], ["−40%", "−20%", "0%", "+20%", "+40%"]]
