@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from causal_spark.methods.attribution import Attribution, Compressed, run
+from causal_spark.methods.attribution import Attribution, Compressed, paths
+from causal_spark.methods.attribution.events import event_sums
+from causal_spark.methods.attribution.finish import places, rules_of
 from causal_spark.methods.attribution.journeys import tokens
-from causal_spark.methods.attribution.sums import plan, power_of_two
-from causal_spark.statistics.cells import Cells, by_stat
+from causal_spark.methods.attribution.levels import codes_of
+from causal_spark.methods.attribution.ordered import Reader
+from causal_spark.methods.attribution.plan import plan, power_of_two
+from causal_spark.methods.attribution.ready import path_sums
+from causal_spark.statistics.cells import Block, Cells, added
 
 DAY = 86_400_000_000
 Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """In place of the coding of the cluster: rows whose columns are the fields, times from 0 to ``span``."""
+
+    span: int
+
+    def read(self, columns: Columns) -> dict[str, np.ndarray]:
+        return dict(columns)
+
+    def times(self, columns: Columns) -> np.ndarray:
+        return columns["t"]
 
 
 def hashed(value: object, salt: str = "") -> int:
@@ -23,10 +41,10 @@ def hashed(value: object, salt: str = "") -> int:
     return int.from_bytes(hashlib.sha256(f"{salt}{value}".encode()).digest()[:8], "little", signed=True)
 
 
-def split(columns: Columns, work: Callable[[Columns], Sequence[Cells]], buckets: int, seed: int | None) -> list[Cells]:
+def split(columns: Columns, work: Callable[[Columns], Sequence[Block]], buckets: int, seed: int | None) -> list[Block]:
     """``work`` on each bucket by p1; ``seed`` shuffles the rows first."""
     place = columns["p1"].astype(np.uint64) % np.uint64(buckets)
-    parts: list[Cells] = []
+    parts: list[Block] = []
     for bucket in range(buckets):
         rows = np.flatnonzero(place == bucket)
         if seed is not None:
@@ -42,7 +60,7 @@ def of_paths(method: Attribution, frame: pd.DataFrame, buckets: int = 3, seed: i
     assert names is not None
     channels = sorted({step.strip() for path in frame[names.path] for step in path.split(names.separator)})
     total = float(frame[names.value].sum()) if names.value else 1.0
-    wanted = plan(method, run._places(channels, [method.direct], ()),
+    wanted = plan(method, places(channels, [method.direct], ()),
                   len(tokens(channels, method.change)), float(frame[names.conversions].sum()),
                   [total] if names.value else [])  # fmt: skip
     value = np.rint((frame[names.value] if names.value else 0.0) * power_of_two(total)).astype(np.int64)
@@ -50,8 +68,8 @@ def of_paths(method: Attribution, frame: pd.DataFrame, buckets: int = 3, seed: i
     rows = frame.assign(n=frame[names.conversions], m=nulls, v0=value).groupby(names.path)[["n", "m", "v0"]].sum()
     columns = {"path": rows.index.to_numpy(object), **{name: rows[name].to_numpy() for name in ("n", "m", "v0")},
                "p1": np.array([hashed(path) for path in rows.index], np.int64)}  # fmt: skip
-    rules = run._rules(method, channels, 0)
-    parts = split(columns, lambda c: list(run._path_sums(c, tuple(channels), names, rules, wanted)), buckets, seed)
+    rules = rules_of(method, channels, 0)
+    parts = split(columns, lambda c: list(path_sums(c, tuple(channels), names, rules, wanted)), buckets, seed)
     made = compressed(method, parts, channels, wanted)
     return replace(made, facts={**made.facts, "source": "paths"})
 
@@ -78,31 +96,28 @@ def of_events(method: Attribution, touches: Sequence[tuple], conversions: Sequen
     }
     if regions:
         columns["g0"] = np.array([hashed(row[5]) for row in padded] + [0] * m, np.int64)
-    codes = run.codes_of({hashed(name): name for name in channels}, channels)
-    coded = (run.codes_of({hashed(name): name for name in regions}, regions, 1),) if regions else ()
-    levels = run.Levels((tuple(regions),) if regions else (), coded)
-    rules = run._rules(method, channels, round(as_of * DAY))
-    wanted = plan(method, run._places(channels, [method.direct], ()),
+    codes = codes_of({hashed(name): name for name in channels}, channels)
+    levels = (codes_of({hashed(name): name for name in regions}, regions, 1),) if regions else ()
+    rules = rules_of(method, channels, round(as_of * DAY))
+    wanted = plan(method, places(channels, [method.direct], ()),
                   len(tokens(channels, method.change)), max(m, 1),
                   [max([row[2] for row in conversions] + [1.0]) * max(m, 1)], n + m, rules.as_of)  # fmt: skip
-    parts = split(columns, lambda c: list(run._event_sums(c, codes, levels, rules, wanted)), buckets, seed)
+    reader = Reader(Plain(int(columns["t"].max(initial=0))), codes, levels, wanted.amount_scales)
+    parts = split(columns, lambda c: list(event_sums(c, reader, rules, wanted)), buckets, seed)
     return compressed(method, parts, channels, wanted, [f"region={name}" for name in regions])
 
 
-def compressed(method: Attribution, parts: Sequence[Cells], channels: Sequence[str], wanted,
+def compressed(method: Attribution, parts: Sequence[Block], channels: Sequence[str], wanted,
                segments: Sequence[str] = ()) -> Compressed:  # fmt: skip
-    cells = by_stat(part for part in parts if part.stat != "path")
+    blocks = added(parts)
+    cells = {block.stat: Cells.of(block, 1 + wanted.outcomes) for block in blocks
+             if not block.stat.startswith(paths.STAT)}  # fmt: skip
     left = cells.pop("left", None)
     facts = {} if left is None else {"censored": int(left.base[0, 0]), "repeated": int(left.base[1, 0])}
-    paths: dict[str, np.ndarray] = {}
-    for part in parts:
-        if part.stat == "path":
-            for text, sums in zip(part.path, part.base, strict=True):
-                paths[text] = paths.get(text, 0) + sums
-    named = tuple((text, tuple(int(x) for x in sums)) for text, sums in sorted(paths.items()))
-    return Compressed(cells, tokens(channels, method.change), len(channels), tuple(segments), method.outcomes,
+    named = tokens(channels, method.change)
+    return Compressed(cells, named, len(channels), tuple(segments), method.outcomes,
                       (wanted.conversion_scale, *wanted.amount_scales), wanted.replicates, facts,
-                      paths=named)  # fmt: skip
+                      paths=tuple(paths.read(blocks, len(named))))  # fmt: skip
 
 
 def journeys_of(made: Compressed) -> dict[str, tuple[float, float]]:

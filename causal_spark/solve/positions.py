@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,64 +18,85 @@ ENDS: Mapping[str, tuple[float, float, float]] = {
     "inverse_j": (0.6, 0.2, 0.2),
 }
 W_PEAK = 0.3
+BY_POSITION = ("first", "last", "linear", "w_shape", *ENDS)
 Indices = NDArray[np.int64]
+
+
+def owners(starts: ArrayLike) -> Indices:
+    """The journey of every touch; ``starts`` (J + 1,): offsets. Much cheaper than a repeat."""
+    offsets = np.asarray(starts, np.int64)
+    return np.asarray(np.cumsum(np.bincount(offsets[1:-1], minlength=int(offsets[-1]))[: offsets[-1]]), np.int64)
 
 
 def places(starts: ArrayLike) -> tuple[Indices, Indices, Indices]:
     """Journey, place in it from 0, and the journey's length, for every touch; ``starts`` (J + 1,): offsets."""
-    offsets = np.asarray(starts, np.int64)
-    sizes = np.diff(offsets)
-    journey = np.repeat(np.arange(len(sizes)), sizes)
-    return journey, np.arange(len(journey)) - offsets[:-1][journey], sizes[journey]
+    offsets, journey = np.asarray(starts, np.int64), owners(starts)
+    return journey, np.arange(len(journey)) - offsets.take(journey), _sizes(starts).take(journey)
 
 
-def first(starts: ArrayLike) -> Array:
-    """All to the first touch."""
-    return np.asarray(places(starts)[1] == 0, float)
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Shares by position in J journeys: of the ``first`` touch (J,), of each ``other`` one (J,), of touch ⌊n/2⌋ + 1 if
+    that has a ``peak`` (J,). The last touch has what is left to one, also where it is the only one."""
+
+    first: Array
+    other: Array
+    peak: Array | None = None
 
 
-def last(starts: ArrayLike) -> Array:
-    """All to the last touch."""
-    _, place, size = places(starts)
-    return np.asarray(place == size - 1, float)
+def profile(rule: str, sizes: ArrayLike) -> Profile:
+    """The shares under a rule that knows positions alone, in journeys of ``sizes`` (J,) touches.
+
+    ``first``, ``last``: all to that touch. ``linear``: the same to every touch; a channel that repeats counts each
+    time. ``w_shape``: 30 % each to the first, the middle and the last touch, 10 % spread over the others; with three
+    touches each gets a third, with two a half. Those of ``ENDS``: the ends get theirs, the touches between share one
+    part equally; two touches keep the proportion of the ends. One touch gets all.
+    """
+    n = np.maximum(np.asarray(sizes, np.int64), 1)
+    none = np.zeros(len(n))
+    if rule in ("first", "last"):
+        return Profile(none + (rule == "first"), none)
+    if rule == "linear":
+        return Profile(1.0 / n, 1.0 / n)
+    if rule == "w_shape":
+        peak = np.where(n <= 3, 1.0 / n, W_PEAK)
+        return Profile(peak, np.where(n <= 3, 1.0 / n, (1 - 3 * W_PEAK) / np.maximum(n - 3, 1)), peak)
+    head, between, tail = ENDS[rule]
+    half = head / (head + tail) if head + tail > 0 else 0.5
+    return Profile(np.where(n == 2, half, head), np.where(n > 2, between / np.maximum(n - 2, 1), 0.0))
+
+
+def by_position(starts: ArrayLike, rule: str) -> Array:
+    """Each touch's share under a rule of ``profile``."""
+    journey, place, size = places(starts)
+    sizes = _sizes(starts)
+    shape = profile(rule, sizes)
+    weight = shape.other[journey]
+    if shape.peak is not None:
+        weight = np.where(place == size // 2, shape.peak[journey], weight)
+    weight = np.where(place == 0, shape.first[journey], weight)
+    closing = place == size - 1
+    weight[closing] = 0.0
+    given = np.bincount(journey, weight, len(sizes))
+    weight[closing] = 1.0 - given[journey[closing]]
+    return weight
 
 
 def last_but(starts: ArrayLike, passed: ArrayLike) -> Array:
     """All to the last touch that is not ``passed`` over (direct visits); to the last one if all are."""
-    journey, place, size = places(starts)
-    skip = np.asarray(passed, bool)
-    chosen = np.full(len(np.asarray(starts)) - 1, -1)
-    np.maximum.at(chosen, journey[~skip], place[~skip])
-    chosen = np.where(chosen < 0, np.diff(np.asarray(starts)) - 1, chosen)
-    return (place == chosen[journey]).astype(float) if len(size) else np.zeros(0)
+    sizes = _sizes(starts)
+    weight = np.zeros(int(sizes.sum()))
+    weight[last_but_at(starts, passed)[sizes > 0]] = 1.0
+    return weight
 
 
-def linear(starts: ArrayLike) -> Array:
-    """The same to every touch; a channel that repeats counts each time."""
-    return 1.0 / np.maximum(places(starts)[2], 1)
-
-
-def ends(starts: ArrayLike, shape: tuple[float, float, float]) -> Array:
-    """``shape`` = (first, between, last): the ends get theirs, the touches between share one part equally.
-
-    With two touches the ends keep their proportion, one touch gets all.
-    """
-    _, place, size = places(starts)
-    head, between, tail = shape
-    weight = np.where(place == 0, head, np.where(place == size - 1, tail, between / np.maximum(size - 2, 1)))
-    weight = np.where(size == 2, np.where(place == 0, head, tail) / (head + tail or 1.0), weight)
-    return np.where(size == 2, weight if head + tail > 0 else 0.5, np.where(size == 1, 1.0, weight))
-
-
-def w_shape(starts: ArrayLike) -> Array:
-    """30 % each to the first, the middle and the last touch, 10 % spread over the others.
-
-    The middle is place ⌊n/2⌋. With three touches each gets a third, with two a half, one gets all.
-    """
-    _, place, size = places(starts)
-    peak = (place == 0) | (place == size // 2) | (place == size - 1)
-    weight = np.where(peak, W_PEAK, (1 - 3 * W_PEAK) / np.maximum(size - 3, 1))
-    return np.where(size <= 3, 1.0 / np.maximum(size, 1), weight)
+def last_but_at(starts: ArrayLike, passed: ArrayLike) -> Indices:
+    """For each journey the touch of ``last_but``, as its number among all touches (J,)."""
+    offsets, skip = np.asarray(starts, np.int64), np.asarray(passed, bool)
+    found = np.full(len(offsets) - 1, -1)
+    kept = np.flatnonzero(~skip)
+    np.maximum.at(found, owners(starts).take(kept), kept)
+    return np.where(found < 0, offsets[1:] - 1, found)
 
 
 def custom(starts: ArrayLike, weights: ArrayLike) -> Array:
@@ -84,10 +106,10 @@ def custom(starts: ArrayLike, weights: ArrayLike) -> Array:
     interpolation, and the weights of a journey are scaled to sum to 1.
     """
     given = np.asarray(weights, float)
-    journey, place, size = places(starts)
+    _, place, size = places(starts)
     where = place / np.maximum(size - 1, 1)
     raw = np.interp(where, np.linspace(0, 1, len(given)), given) if len(given) > 1 else np.ones(len(where))
-    return _scaled(raw, journey, size, len(np.asarray(starts)) - 1)
+    return _scaled(raw, starts)
 
 
 def decay(starts: ArrayLike, ages: ArrayLike, half_life: float, step: float | None = None) -> Array:
@@ -97,14 +119,13 @@ def decay(starts: ArrayLike, ages: ArrayLike, half_life: float, step: float | No
     the decay comes in steps: with ``step`` an age counts as the whole steps that lie before its last one (0 up to
     one step, one step up to two), from the conversion back.
     """
-    journey, _, size = places(starts)
-    journeys = len(np.asarray(starts)) - 1
     age = np.asarray(ages, float)
     if step is not None:
         age = np.maximum(np.ceil(age / step) - 1, 0) * step
-    youngest = np.full(journeys, np.inf)
+    journey = owners(starts)
+    youngest = np.full(len(np.asarray(starts)) - 1, np.inf)
     np.minimum.at(youngest, journey, age)
-    return _scaled(np.exp2((youngest[journey] - age) / half_life), journey, size, journeys)
+    return _scaled(np.exp2((youngest.take(journey) - age) / half_life), starts)
 
 
 def distinct(starts: ArrayLike, channels: ArrayLike) -> tuple[NDArray[np.bool_], Indices, Indices]:
@@ -160,17 +181,23 @@ def whole_parts(weights: ArrayLike, starts: ArrayLike, amounts: ArrayLike) -> ND
     Every touch is rounded by itself and the last one takes what is left, so a journey's parts depend on nothing
     but the journey.
     """
-    journey, place, size = places(starts)
-    amount = np.asarray(amounts, np.int64)
-    parts = np.rint(np.asarray(weights, float) * amount[journey]).astype(np.int64)
-    closing = place == size - 1
+    offsets, amount, journey = np.asarray(starts, np.int64), np.asarray(amounts, np.int64), owners(starts)
+    parts = np.rint(np.asarray(weights, float) * amount.take(journey)).astype(np.int64)
+    some = np.diff(offsets) > 0
+    closing = offsets[1:][some] - 1
     parts[closing] = 0
-    given = np.zeros(len(amount), np.int64)
-    np.add.at(given, journey, parts)
-    parts[closing] = (amount - given)[journey[closing]]
+    given = np.concatenate([[0], np.cumsum(parts)])[offsets]
+    parts[closing] = (amount - np.diff(given))[some]
     return parts
 
 
-def _scaled(raw: Array, journey: Indices, size: Indices, journeys: int) -> Array:
-    total = np.bincount(journey, raw, journeys)[journey]
-    return np.divide(raw, total, out=1.0 / np.maximum(size, 1).astype(float), where=total > 0)
+def _scaled(raw: Array, starts: ArrayLike) -> Array:
+    """``raw`` so that it sums to 1 in each journey; equal parts where it sums to 0."""
+    journey, sizes = owners(starts), _sizes(starts)
+    total = np.bincount(journey, raw, len(sizes)).take(journey)
+    equal = (1.0 / np.maximum(sizes, 1)).take(journey)
+    return np.asarray(np.divide(raw, total, out=equal, where=total > 0), float)
+
+
+def _sizes(starts: ArrayLike) -> Indices:
+    return np.asarray(np.diff(np.asarray(starts, np.int64)), np.int64)

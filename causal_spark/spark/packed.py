@@ -51,6 +51,14 @@ class Layout:
         """The names of the columns."""
         return [f"w{i}" for i in range(1 + max((place.word for place in self.places.values()), default=-1))]
 
+    @property
+    def room(self) -> int:
+        """The free bits of the word that has most of them."""
+        used = [0] * len(self.words)
+        for place in self.places.values():
+            used[place.word] += place.bits
+        return BITS - min(used)
+
     def pack(self, values: Mapping[str, Column]) -> list[Column]:
         """The columns of words; a field without a value is 0."""
         parts: dict[int, list[Column]] = {i: [F.lit(0).cast("bigint")] for i in range(len(self.words))}
@@ -61,11 +69,16 @@ class Layout:
 
     def unpack(self, columns: Mapping[str, NDArray]) -> dict[str, NDArray[np.int64]]:
         """The fields of rows of words."""
-        found = {}
-        for name, place in self.places.items():
-            mask = np.int64((1 << place.bits) - 1)
-            found[name] = (np.asarray(columns[f"w{place.word}"], np.int64) >> np.int64(place.shift)) & mask
-        return found
+        return {name: self.field(columns, name) for name in self.places}
+
+    def field(self, columns: Mapping[str, NDArray], name: str) -> NDArray[np.int64]:
+        """One field of rows of words."""
+        place = self.places[name]
+        word = np.asarray(columns[f"w{place.word}"], np.int64)
+        if not place.bits:
+            return np.zeros(len(word), np.int64)
+        above = word >> np.int64(place.shift) if place.shift else word
+        return above & np.int64((1 << place.bits) - 1)
 
 
 def modulus(codes: Sequence[int]) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from causal_spark import job
-from causal_spark.methods.attribution import run
+from causal_spark.methods.attribution import events
 from causal_spark.spark import journeys
 from tests.cluster.killed_run import session
 
@@ -63,12 +63,12 @@ def main(tables: str, folder: Path) -> None:
     spark = session()
     journeys.BUCKET_ROWS = 2_000  # many buckets of few rows
     job.run(configuration(tables, folder / "calm"), "attribution")
-    real = journeys.sweep
+    real = events.sweep
 
-    def sweep(rows: Any, columns: Any, work: Any) -> Any:
-        return real(rows, columns, strike(str(folder / "killed"), work))
+    def sweep(rows: Any, columns: Any, work: Any, total: int) -> Any:
+        return real(rows, columns, strike(str(folder / "killed"), work), total)
 
-    run.cluster.sweep = sweep
+    events.sweep = sweep
     job.run(configuration(tables, folder / "struck"), "attribution")
     spark.stop()
 

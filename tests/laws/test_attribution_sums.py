@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from causal_spark.errors import StatisticError
 from causal_spark.methods.attribution import Attribution, Compressed, solve
-from causal_spark.methods.attribution.ordered import KEYS, in_order
+from causal_spark.methods.attribution.levels import Codes
+from causal_spark.methods.attribution.ordered import KEYS, Reader, in_order
 from causal_spark.methods.attribution.weights import poisson
 from causal_spark.statistics.cells import Cells, by_stat
-from tests.journey_buckets import credit, journeys_of, of_events
+from tests.journey_buckets import Plain, credit, journeys_of, of_events
 
 METHOD = Attribution(
     models=("first", "last", "linear", "time_decay", "markov_1", "markov_2", "shapley", "shapley_rate"),
@@ -152,11 +153,18 @@ def test_rows_are_in_the_order_of_all_their_keys(rows, step, seed) -> None:
     table = np.array(rows, np.int64).reshape(-1, 4)[np.random.default_rng(seed).permutation(len(rows))]
     columns = {name: np.zeros(len(table), np.int64) for name in KEYS}
     columns |= {"p1": table[:, 0] - 2, "p2": table[:, 1], "t": table[:, 2] * step, "k": table[:, 3]}
-    expected = np.lexsort([columns[name] for name in reversed(KEYS)])
-    found = in_order(columns, KEYS)
+    same_code = Codes(np.array([0]), np.array([0]))
+    found, fields = in_order(columns, Reader(Plain(int(columns["t"].max(initial=0))), same_code, (), ()))
     assert sorted(found) == list(range(len(table)))
+    # persons stand in the order of mixed bits of their hashes; each person's rows are together, and in order
+    person = list(zip(columns["p1"][found], columns["p2"][found], strict=True))
+    assert len([1 for i, who in enumerate(person) if i == 0 or who != person[i - 1]]) == len(set(person))
+    place = {who: i for i, who in reversed(list(enumerate(person)))}
+    of_each = np.array([place[who] for who in zip(columns["p1"], columns["p2"], strict=True)], np.int64)
+    expected = np.lexsort([*(columns[name] for name in reversed(KEYS[2:])), of_each])
     for name in KEYS:
         assert (columns[name][found] == columns[name][expected]).all()
+        assert (fields[name] == columns[name][found]).all()
 
 
 def test_channels_that_leave_the_end() -> None:

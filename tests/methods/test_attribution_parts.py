@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causal_spark.methods.attribution import Attribution, journeys, solve
+from causal_spark.methods.attribution import Attribution, cutting, solve
+from causal_spark.methods.attribution.journeys import Rules
 from tests.journey_buckets import DAY, credit, of_events
 
 RULES = Attribution(
@@ -58,7 +59,7 @@ def test_the_order_is_that_of_the_steps() -> None:
 def test_a_young_journey_counts_by_the_conversions_of_its_age() -> None:
     """With half of the conversions within a day and all within three: 0, ½, ½, 1 after 0.9, 1, 2 and 3 days."""
     method = Attribution(models=("last",), person="p", time="t", channel="c", window_days=4, censoring="weight")
-    rules = journeys.Rules(4 * DAY, 4 * DAY, None, None, None, False, False, 10 * DAY, method.censoring, "none", (), 1,
+    rules = Rules(4 * DAY, 4 * DAY, None, None, None, False, False, 10 * DAY, method.censoring, "none", (), 1,
                            lag=(0.5, 0.5, 1.0, 1.0))  # fmt: skip
     last = np.array([round((10 - age) * DAY) for age in (0.9, 1, 2, 3, 4, 9)])
-    assert journeys._null_weight(last, rules).tolist() == [0, 500_000, 500_000, 1_000_000, 1_000_000, 1_000_000]
+    assert cutting._null_weight(last, rules).tolist() == [0, 500_000, 500_000, 1_000_000, 1_000_000, 1_000_000]

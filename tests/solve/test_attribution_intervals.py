@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causal_spark.methods.attribution import Attribution, Compressed, Paths, credits, markov, solve, sums
+from causal_spark.methods.attribution import Attribution, Compressed, Paths, credits, markov, plan, solve
 from causal_spark.methods.attribution.credits import Segment
 from causal_spark.methods.attribution.solve import spread
 from causal_spark.simulate_journeys import START, JourneyDesign, journeys
@@ -80,7 +80,7 @@ def test_slow_models_have_fewer_replicates_and_say_so(monkeypatch) -> None:
 def test_long_chains_have_the_replicates_that_fit(monkeypatch) -> None:
     cells = 125 * 6 * 3  # of order 3 with four channels, three numbers each
     for room, kept in ((20.5, 20), (9.5, 0)):
-        monkeypatch.setattr(sums, "NUMBERS", int(cells * room))
+        monkeypatch.setattr(plan, "NUMBERS", int(cells * room))
         method = replace(METHOD, models=("markov_3",), window_days=30 + 1e-9 * room)
         result = solve(method, made(method)).estimates
         mine = result[(result["method"] == "markov_3") & ~result["term"].str.startswith("(")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ def starts(lengths: list[int]) -> np.ndarray:
 
 def test_published_shares() -> None:
     one = starts([5])
-    assert positions.ends(one, positions.ENDS["u_shape"]) * 12_000 == pytest.approx([4800, 800, 800, 800, 4800])
+    assert positions.by_position(one, "u_shape") * 12_000 == pytest.approx([4800, 800, 800, 800, 4800])
     age = 38 - np.array([0, 5, 12, 30, 38], float)
     expected = [175.19517568438746, 287.43759363174536, 574.8751872634907, 3417.0449809603247, 7545.447062460051]
     assert positions.decay(one, age, 7.0) * 12_000 == pytest.approx(expected, rel=1e-14)
@@ -38,13 +40,13 @@ def test_decay_in_steps() -> None:
 @pytest.mark.parametrize(
     ("rule", "size", "expected"),
     [
-        (positions.w_shape, 1, [1]),
-        (positions.w_shape, 2, [0.5, 0.5]),
-        (positions.w_shape, 3, [1 / 3, 1 / 3, 1 / 3]),
-        (positions.w_shape, 5, [0.3, 0.05, 0.3, 0.05, 0.3]),
-        (lambda s: positions.ends(s, positions.ENDS["u_shape"]), 2, [0.5, 0.5]),
-        (lambda s: positions.ends(s, positions.ENDS["j_shape"]), 4, [0.2, 0.1, 0.1, 0.6]),
-        (lambda s: positions.ends(s, positions.ENDS["inverse_j"]), 2, [0.75, 0.25]),
+        (partial(positions.by_position, rule="w_shape"), 1, [1]),
+        (partial(positions.by_position, rule="w_shape"), 2, [0.5, 0.5]),
+        (partial(positions.by_position, rule="w_shape"), 3, [1 / 3, 1 / 3, 1 / 3]),
+        (partial(positions.by_position, rule="w_shape"), 5, [0.3, 0.05, 0.3, 0.05, 0.3]),
+        (partial(positions.by_position, rule="u_shape"), 2, [0.5, 0.5]),
+        (partial(positions.by_position, rule="j_shape"), 4, [0.2, 0.1, 0.1, 0.6]),
+        (partial(positions.by_position, rule="inverse_j"), 2, [0.75, 0.25]),
         (lambda s: positions.custom(s, [1, 2, 1]), 3, [0.25, 0.5, 0.25]),
         (lambda s: positions.custom(s, [3, 1]), 3, [0.5, 1 / 3, 1 / 6]),
         (lambda s: positions.last_but(s, np.array([False, True])), 2, [1, 0]),
@@ -62,9 +64,9 @@ def test_shares_of_every_journey_sum_to_one(lengths: list[int], seed: int) -> No
     at, touches = starts(lengths), sum(lengths)
     channels, ages = rng.integers(0, 4, touches), rng.uniform(0, 1e4, touches)
     rules = [
-        positions.first(at), positions.last(at), positions.linear(at), positions.w_shape(at),
+        *(positions.by_position(at, rule) for rule in positions.BY_POSITION),
         positions.last_but(at, channels == 0), positions.custom(at, [1, 0, 5, 2]), positions.decay(at, ages, 3.0),
-        positions.equal_channels(at, channels), *(positions.ends(at, shape) for shape in positions.ENDS.values()),
+        positions.equal_channels(at, channels),
     ]  # fmt: skip
     for weights in rules:
         assert np.add.reduceat(weights, at[:-1]) == pytest.approx(np.ones(len(lengths)), abs=1e-12)
@@ -102,5 +104,5 @@ def test_participation_counts_each_channel_once() -> None:
 
 def test_no_journeys() -> None:
     nothing, none = np.array([0]), np.zeros(0, np.int64)
-    assert len(positions.linear(nothing)) == len(positions.distinct(nothing, none)[0]) == 0
+    assert len(positions.by_position(nothing, "linear")) == len(positions.distinct(nothing, none)[0]) == 0
     assert len(positions.whole_parts(none, nothing, none)) == len(positions.last_but(nothing, none)) == 0

@@ -11,7 +11,8 @@ from causal_spark.methods.attribution.compressed import Lift
 from causal_spark.methods.attribution.vocabulary import MAX_SET, SETS, Attribution
 from causal_spark.methods.findings import Findings
 from causal_spark.spark import gate
-from causal_spark.spark.journeys import JOINER
+from causal_spark.spark.compress import MAX_ROWS
+from causal_spark.spark.journeys import JOINER, Seen, seen
 from causal_spark.spark.tables import Frame, require, require_numbers, require_times
 from causal_spark.statistics import Ranges
 from causal_spark.statistics.grouped import MISSING
@@ -20,17 +21,17 @@ from causal_spark.statistics.grouped import MISSING
 LARGEST = 1e15
 
 
-def check_touches(method: Attribution, frame: Frame, found: Findings) -> Ranges:
+def check_touches(method: Attribution, frame: Frame, found: Findings) -> Seen:
     """Columns, types, keys and channels of the touches."""
     assert method.person and method.time and method.channel
     text = [name for name in (method.event_id, method.type, method.session, *method.by, *method.segments) if name]
     require(frame, [method.person, method.time, method.channel, *text], "touches")
     require_times(frame, method.time, "touches")
-    ranges = gate.ranges(frame, [method.person, method.time, method.channel])
-    found.empty("touches", ranges[""].n)
+    looked = seen(frame, method.person, method.time, method.channel, method.by, MAX_ROWS)
+    found.empty("touches", looked.ranges[""].n)
     for column in (method.person, method.time):
-        null_key(found, "touches", column, ranges)
-    return ranges
+        null_key(found, "touches", column, looked.ranges)
+    return looked
 
 
 def check_conversions(method: Attribution, frame: Frame, found: Findings) -> Ranges:

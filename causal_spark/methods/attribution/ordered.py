@@ -2,97 +2,172 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causal_spark.methods.attribution.journeys import Events, Journeys, Left, Rules, Whole, cut
+from causal_spark.methods.attribution.cutting import cut
+from causal_spark.methods.attribution.journeys import Events, Journeys, Left, Rules, Whole
+from causal_spark.methods.attribution.levels import Codes
 
 Columns = Mapping[str, NDArray]
 KEYS = ("p1", "p2", "t", "k", "e", "c", "y", "s")
-# Bits of a sorting key that hold the time, at most; the others hold the person.
-TIME_BITS = 40
+# Bits of a sorting key that hold the person, at least.
+PERSON_BITS = 22
+MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def from_columns(columns: Columns, rules: Rules, segments: int, amounts: int) -> tuple[Journeys, Whole, Left]:
-    """A bucket's rows as they come from the cluster: journeys, a row of each person, what was left out.
+class Coded(Protocol):
+    """What is asked of ``spark.journeys.Coding``: all fields of rows, their times alone, and how long these reach."""
 
-    Columns as in ``spark.journeys.Coding``, amounts in whole numbers.
-    """
-    levels, values = [f"g{i}" for i in range(segments)], [f"v{i}" for i in range(amounts)]
-    order = in_order(columns, [*KEYS, *levels, *values])
-    repeated = _repeated(columns, order) if rules.once else np.zeros(len(order), bool)
+    @property
+    def span(self) -> int: ...
+
+    def read(self, columns: Columns) -> dict[str, NDArray]: ...
+
+    def times(self, columns: Columns) -> NDArray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """How rows become events: ``codes`` of the channels, ``levels`` of the segments, ``scales`` of the amounts."""
+
+    coding: Coded
+    codes: Codes
+    levels: tuple[Codes, ...]
+    scales: tuple[float, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        """The fields that order rows, from the first to the last."""
+        return [*KEYS, *(f"g{i}" for i in range(len(self.levels))), *(f"v{i}" for i in range(len(self.scales)))]
+
+    def fields(self, columns: Columns) -> dict[str, NDArray]:
+        """The fields of rows in whole numbers; of amounts those that the columns have."""
+        held = self.coding.read(columns)
+        held["c"] = self.codes.of(held["c"])
+        for i, codes in enumerate(self.levels):
+            held[f"g{i}"] = codes.of(held[f"g{i}"])
+        for i, scale in enumerate(self.scales):
+            if f"v{i}" in held:
+                held[f"v{i}"] = np.rint(held[f"v{i}"] * scale).astype(np.int64)
+        return held
+
+
+def journeys_of(columns: Columns, reader: Reader, rules: Rules) -> tuple[tuple[Journeys, Journeys], Whole, Left]:
+    """A bucket's rows as they come from the cluster: journeys with and without conversion, a row of each person, what
+    was left out. Columns as in ``spark.journeys.Coding``."""
+    order, fields = in_order(columns, reader)
+    repeated = _repeated(fields) if rules.once else np.zeros(0, bool)
     if repeated.any():
-        order = order[~repeated]
-    p1, p2, touch = columns["p1"][order], columns["p2"][order], columns["k"][order] == 0
-    new = np.ones(len(order), bool)
-    new[1:] = (p1[1:] != p1[:-1]) | (p2[1:] != p2[:-1])
-    person = np.cumsum(new) - 1
-    touches = _events(columns, order[touch], person[touch], levels, [])
-    conversions = _events(columns, order[~touch], person[~touch], levels, values)
-    before = np.cumsum(touch)[~touch]
-    made, left = cut(touches, conversions, before, int(repeated.sum()), rules)
-    return made, order[new], left
+        order, fields = order[~repeated], {name: values[~repeated] for name, values in fields.items()}
+    new = np.concatenate([[True], _others(fields)])[: len(order)]
+    person = np.cumsum(new.astype(np.int64)) - 1
+    touch = fields["k"] == 0
+    bought = np.flatnonzero(~touch)
+    amounts = reader.fields({name: values.take(order.take(bought)) for name, values in columns.items()})
+    touches = _events(fields, person, touch, rules, len(reader.levels))
+    conversions = Events(person.take(bought), fields["t"].take(bought), amounts["c"], None, None,
+                         _table(amounts, "g", len(reader.levels), len(bought)),
+                         _table(amounts, "v", len(reader.scales), len(bought)))  # fmt: skip
+    before = bought - np.arange(len(bought))
+    made, censored = cut(touches, conversions, before, rules)
+    return made, order[new], Left(censored, int(repeated.sum()))
 
 
-def _events(columns: Columns, rows: Whole, person: Whole, segments: Sequence[str], amounts: Sequence[str]) -> Events:
-    time, code, view, session = (columns[name][rows] for name in ("t", "c", "y", "s"))
-    return Events(person, time, code, view != 0, session, _table(columns, segments, rows),
-                  _table(columns, amounts, rows))  # fmt: skip
+def _events(fields: Columns, person: Whole, kept: NDArray[np.bool_], rules: Rules, segments: int) -> Events:
+    """The touches among the rows, with what the rules look at."""
+    view = fields["y"][kept] != 0 if rules.view_window != rules.window else None
+    session = fields["s"][kept] if rules.session is not None else None
+    time, code = fields["t"].compress(kept), fields["c"].compress(kept)
+    levels = {f"g{i}": fields[f"g{i}"].compress(kept) for i in range(segments)}
+    return Events(person.compress(kept), time, code, view, session, _table(levels, "g", segments, len(time)),
+                  np.zeros((len(time), 0), np.int64))  # fmt: skip
 
 
-def _table(columns: Columns, names: Sequence[str], rows: Whole) -> Whole:
-    """The columns side by side, (rows, columns)."""
-    found = np.zeros((len(rows), len(names)), np.int64)
-    for i, name in enumerate(names):
-        found[:, i] = columns[name][rows]
+def _table(columns: Columns, name: str, many: int, rows: int) -> Whole:
+    """The columns name0, name1, … side by side, (rows, many)."""
+    found = np.zeros((rows, many), np.int64)
+    for i in range(many):
+        found[:, i] = columns[f"{name}{i}"]
     return found
 
 
-def _repeated(columns: Columns, order: Whole) -> NDArray[np.bool_]:
+def _others(fields: Columns) -> NDArray[np.bool_]:
+    """Which rows but the first are of another person than the row before."""
+    found = fields["p1"][1:] != fields["p1"][:-1]
+    if "p2" in fields:
+        found |= fields["p2"][1:] != fields["p2"][:-1]
+    return np.asarray(found, bool)
+
+
+def _repeated(fields: Columns) -> NDArray[np.bool_]:
     """Touches that are equal to the one before: of one person, moment, event id, channel and kind."""
-    same = np.zeros(len(order), bool)
-    time = columns["t"][order]
-    near = 1 + np.flatnonzero(time[1:] == time[:-1])
-    rows, others = order[near], order[near - 1]
-    equal = columns["k"][rows] == 0
+    same = np.zeros(len(fields["t"]), bool)
+    near = 1 + np.flatnonzero(fields["t"][1:] == fields["t"][:-1])
+    equal = fields["k"][near] == 0
     for name in ("p1", "p2", "k", "e", "c"):
-        equal &= columns[name][rows] == columns[name][others]
+        if name in fields:
+            equal &= fields[name][near] == fields[name][near - 1]
     same[near] = equal
     return same
 
 
-def in_order(columns: Columns, keys: Sequence[str]) -> Whole:
-    """The order of rows by ``keys``, whose first are p1, p2 and t.
+def in_order(columns: Columns, reader: Reader) -> tuple[Whole, dict[str, NDArray]]:
+    """The order of rows by the reader's keys, and their fields in that order, without amounts.
 
-    Rows are sorted by one number, the upper bits of the person and of the time, which takes a fifth of the time of
-    a sort by several columns. Where that number does not tell rows apart they are compared by all keys: equal
-    numbers, and persons whose upper bits are the same.
+    Rows are sorted by one number, some bits of the person, of the time and of the row's place, which takes a tenth of
+    the time of a sort by several columns. Where that number does not tell rows apart they are compared by all keys:
+    equal numbers, and persons whose bits are the same.
     """
-    p1, p2, time = (np.asarray(columns[name], np.int64) for name in ("p1", "p2", "t"))
-    if not len(p1):
-        return np.zeros(0, np.int64)
-    low = int(time.min())
-    span = (int(time.max()) - low).bit_length()
-    bits = np.uint64(min(span, TIME_BITS))
-    moment = (time - low).astype(np.uint64) >> np.uint64(span - int(bits))
-    upper = (p1.view(np.uint64) ^ np.uint64(1 << 63)) >> bits << bits
-    number = upper | moment
-    order = np.argsort(number)
-    number = number[order]
-    person = number >> bits
-    alike = person[1:] == person[:-1]
-    tied = np.zeros(len(order), bool)
+    number, low, bits = _numbers(np.asarray(columns["p1"], np.int64), reader.coding.times(columns), reader.coding.span)
+    number.sort()
+    order = (number & low).view(np.int64)
+    number >>= np.uint64(int(low).bit_length())
+    held = {name: values.take(order) for name, values in columns.items() if not name.startswith("v")}
+    fields = reader.fields(held)
+    tied = _tied(number, bits, _others(fields))
+    if tied.any():
+        rows = order[tied]
+        told = reader.fields({name: values[rows] for name, values in columns.items()})
+        keys = [told[name] for name in reader.keys if name in told]
+        right = np.lexsort([*reversed(keys), number[tied] >> bits])
+        order[tied] = rows[right]
+        for name in fields:
+            fields[name][tied] = told[name][right]
+    return order, fields
+
+
+def _numbers(p1: Whole, time: Whole, span: int) -> tuple[NDArray[np.uint64], np.uint64, np.uint64]:
+    """Numbers to sort by: mixed bits of the person, bits of the time, the row; those of the row are the lowest, and as
+    a mask the second of what is returned. The third is how many bits the time has."""
+    place = max(len(p1) - 1, 1).bit_length()
+    bits = min(span.bit_length(), 64 - place - PERSON_BITS)
+    with np.errstate(over="ignore"):
+        number = p1.view(np.uint64) * MIX
+    number &= ~np.uint64((1 << place + bits) - 1)
+    moment = time.view(np.uint64) >> np.uint64(span.bit_length() - bits)
+    moment <<= np.uint64(place)
+    number |= moment
+    number |= np.arange(len(p1), dtype=np.uint64)
+    return number, np.uint64((1 << place) - 1), np.uint64(bits)
+
+
+def _tied(number: NDArray[np.uint64], bits: np.uint64, others: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows, sorted by ``number``, it does not tell from their neighbours; ``others``: another person follows."""
     equal = number[1:] == number[:-1]
+    tied = np.zeros(len(number), bool)
     tied[1:] |= equal
     tied[:-1] |= equal
-    mixed = alike & ((p1[order[1:]] != p1[order[:-1]]) | (p2[order[1:]] != p2[order[:-1]]))
+    person = number >> bits
+    alike = person[1:] == person[:-1]
+    mixed = alike & others
     if mixed.any():
         run = np.concatenate([[0], np.cumsum(~alike)])
         several = np.zeros(run[-1] + 1, bool)
         several[run[1:][mixed]] = True
         tied |= several[run]
-    rows = order[tied]
-    order[tied] = rows[np.lexsort([columns[name][rows] for name in reversed(keys)])]
-    return np.asarray(order)
+    return tied

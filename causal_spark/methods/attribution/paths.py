@@ -1,61 +1,83 @@
-"""Equal paths of a bucket counted, as texts of their codes."""
+"""Equal paths counted: a path is its codes as the digits of one whole number, or of several if it is long."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
-from numpy.typing import NDArray
 
-from causal_spark.methods.attribution.journeys import Journeys, offsets, ranges
-from causal_spark.methods.attribution.weights import hashed_words
-from causal_spark.solve import positions
-from causal_spark.statistics.cells import Cells, Texts, Whole
+from causal_spark.methods.attribution.journeys import Journeys, Whole, columns, within
+from causal_spark.statistics.cells import Block
 
-# What follows so many touches is cut from the text.
+# What follows so many touches is cut from the path, and shown as one step.
 SHOWN = 50
 CUT = "+"
+BITS = 63
+STAT, DIFFERENT = "path_", "paths"
+Path = tuple[str, tuple[int, ...]]
 
 
-def counted(journeys: Journeys, tokens: int) -> Cells:
-    """The paths with their conversions, nulls and amounts; a text holds the codes, and + for what was cut."""
-    some = journeys.chosen(journeys.sizes > 0)
-    hashes = _hash(some)
-    order = np.argsort(hashes)
-    new = np.ones(len(order), bool)
-    new[1:] = hashes[order[1:]] != hashes[order[:-1]]
-    first = np.flatnonzero(new)
-    whole = np.column_stack([some.conversions, some.nulls, some.amounts])
-    base = np.zeros((len(first), whole.shape[1]), np.int64)
-    for column in range(whole.shape[1] if len(first) else 0):
-        base[:, column] = np.add.reduceat(whole[order, column], first)
-    zeros = np.zeros(len(first), np.int64)
-    return Cells("path", zeros, zeros, base, np.zeros((len(first), 0), np.int64), _texts(some, order[first], tokens))
+def _steps(tokens: int) -> int:
+    """Steps of one number: digits 0 (no step), 1 … tokens, tokens + 1 (cut) from the left, so that the order of the
+    numbers is that of the paths."""
+    steps = 1
+    while (tokens + 2) ** (steps + 1) <= 1 << BITS:
+        steps += 1
+    return steps
 
 
-def plain(text: str) -> str:
-    """A path as it stands in the statistics: codes without leading zeros."""
-    return " ".join(step if step == CUT else str(int(step)) for step in text.split())
+def counted(some: Journeys, tokens: int) -> Iterator[Block]:
+    """The different paths with their conversions, nulls and amounts, those of as many numbers together."""
+    if not len(some.codes):
+        return
+    steps = _steps(tokens)
+    numbers = -(-np.minimum(some.sizes, SHOWN + 1) // steps)
+    short = numbers == 1
+    yield Block(f"{STAT}1", _word(some, tokens, steps, 0)[short, None], _sums(some)[short]).added()
+    longer, numbers = some.chosen(~short), numbers[~short]
+    for many in range(2, int(numbers.max(initial=1)) + 1):
+        mine = longer.chosen(numbers == many)
+        words = columns(*(_word(mine, tokens, steps, word) for word in range(many)))
+        yield Block(f"{STAT}{many}", words, _sums(mine)).added()
 
 
-def _hash(some: Journeys) -> NDArray[np.uint64]:
-    """A hash of each journey's channels in their order."""
-    place = positions.places(some.starts)[1]
-    if not len(place):
-        return np.zeros(0, np.uint64)
-    mixed = hashed_words(some.codes + (place << 32), 1)[:, 0]
-    return np.asarray(np.add.reduceat(mixed, some.starts[:-1]), np.uint64)
+def _sums(some: Journeys) -> Whole:
+    return columns(some.conversions, some.nulls, *some.amounts.T)
 
 
-def _texts(some: Journeys, chosen: Whole, tokens: int) -> Texts:
-    """The codes of the ``chosen`` journeys, each with as many digits, and a blank after each."""
-    digits = len(str(max(tokens - 1, 0)))
-    names = [f"{code:0{digits}d} " for code in range(tokens)] + [CUT.ljust(digits + 1)]
-    letters = np.frombuffer("".join(names).encode("ascii"), np.uint8).reshape(tokens + 1, digits + 1)
-    begin, size = some.starts[chosen], some.sizes[chosen]
-    shown = np.minimum(size, SHOWN)
-    starts = offsets(shown + (size > SHOWN))
-    steps = np.full(int(starts[-1]), tokens, np.int64)
-    last = starts[1:][size > SHOWN] - 1
-    told = np.ones(len(steps), bool)
-    told[last] = False
-    steps[told] = some.codes[ranges(begin, begin + shown)[1]]
-    return Texts(letters[steps].ravel(), starts * (digits + 1))
+def _word(some: Journeys, tokens: int, steps: int, word: int) -> Whole:
+    """A number of each journey's path: of the steps from ``word`` · ``steps`` on."""
+    power = np.zeros(SHOWN + 2, np.int64)
+    for digit in range(min(steps, SHOWN + 1 - word * steps)):
+        power[word * steps + digit] = (tokens + 2) ** (steps - 1 - digit)
+    digits = some.codes + 1
+    if word == SHOWN // steps:
+        digits[some.place == SHOWN] = tokens + 1
+    digits *= power.take(some.place, mode="clip")
+    return within(digits, some.starts)
+
+
+def best(block: Block, most: int) -> Iterator[Block]:
+    """Of a block of paths the ``most`` that lead, and how many different ones there are; any other block as it is."""
+    if not block.stat.startswith(STAT):
+        yield block
+        return
+    yield Block(DIFFERENT, np.zeros((1, 1), np.int64), np.array([[len(block.keys)]]))
+    won = block.sums[:, 0]
+    leading = np.flatnonzero(won >= np.partition(won, -most)[-most]) if len(won) > most else np.arange(len(won))
+    order = leading[np.lexsort((*block.keys[leading].T[::-1], -block.sums[leading, 1], -won[leading]))[:most]]
+    yield Block(block.stat, block.keys[order], block.sums[order])
+
+
+def read(blocks: Iterable[Block], tokens: int) -> list[Path]:
+    """The paths of blocks as text, codes with blanks between, and their sums: those with most conversions first."""
+    steps = _steps(tokens)
+    rows = [(-int(sums[0]), -int(sums[1]), tuple(map(int, keys)), tuple(map(int, sums)))
+            for block in blocks if block.stat.startswith(STAT)
+            for keys, sums in zip(block.keys, block.sums, strict=True)]  # fmt: skip
+    return [(_text(keys, tokens, steps), sums) for _, _, keys, sums in sorted(rows)]
+
+
+def _text(words: tuple[int, ...], tokens: int, steps: int) -> str:
+    digits = [word // (tokens + 2) ** (steps - 1 - i) % (tokens + 2) for word in words for i in range(steps)]
+    return " ".join(CUT if digit > tokens else str(digit - 1) for digit in digits if digit)

@@ -9,11 +9,11 @@ import numpy as np
 
 from causal_spark.methods.attribution.compressed import Compressed
 from causal_spark.methods.attribution.credits import Array, Segment
+from causal_spark.methods.attribution.entries import parts_of, rule_weights, whole_totals
 from causal_spark.methods.attribution.journeys import Journeys, Whole
-from causal_spark.methods.attribution.sums import Plan, parts_of, rule_weights, whole_totals
+from causal_spark.methods.attribution.plan import Plan
 from causal_spark.methods.attribution.vocabulary import RULES, SPREAD, Attribution
-from causal_spark.solve import positions
-from causal_spark.spark.journeys import Credited
+from causal_spark.spark.journey_sums import Credited
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def shares(method: Attribution, compressed: Compressed) -> Shares:
 def credited(made: Journeys, rows: Whole, wanted: Plan, by: Shares) -> Credited:
     """The touches of a bucket's converting journeys that get credit; ``rows``: of each person, its row."""
     won = made.chosen((made.conversions > 0) & (made.sizes > 0))
-    journey = positions.places(won.starts)[0]
+    journey = won.journey
     scales = np.array([wanted.conversion_scale, *wanted.amount_scales])
     found = []
     for number, (model, rule) in enumerate(by.rules.items()):
@@ -59,5 +59,5 @@ def credited(made: Journeys, rows: Whole, wanted: Plan, by: Shares) -> Credited:
         found.append((some, np.full(len(some), number), parts[some]))
     touch, model_number = (np.concatenate([part[i] for part in found]) for i in range(2))
     end = won.ends[journey[touch]]
-    return Credited(rows[won.person[journey[touch]]], end - won.ages[touch], won.codes[touch], end, model_number,
+    return Credited(rows[won.person[journey[touch]]], won.times[touch], won.codes[touch], end, model_number,
                     np.concatenate([part[2] for part in found]))  # fmt: skip

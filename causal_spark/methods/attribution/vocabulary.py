@@ -224,8 +224,8 @@ class Attribution:
 
     @property
     def writes_large_tables(self) -> bool:
-        """Whether tables are staged: the sums of the buckets are."""
-        return True
+        """Whether tables are written by the cluster: the credit of touches is."""
+        return self.touch_credit
 
     @property
     def orders(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +14,28 @@ Whole = NDArray[np.int64]
 ROWS = 4096
 # Poisson(1) of a 16-bit uniform number.
 _TABLE = np.searchsorted(np.cumsum([np.exp(-1.0) / float(special.factorial(k)) for k in range(9)]),
-                         (np.arange(65_536) + 0.5) / 65_536).astype(float)  # fmt: skip
+                         (np.arange(65_536) + 0.5) / 65_536).astype(np.uint8)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Bootstrap weights of each journey's row: of its conversions and of its nulls, shape (persons, B).
+    """Bootstrap weights of persons: of their conversions and of their nulls, shape (persons, B); ``hashes`` (persons,)
+    of which they were made."""
 
-    ``held_out`` (J,): the half of the journeys, by person, on which a chain of the other half is tried.
-    """
-
-    row: Whole
     won: NDArray[np.float64]
     lost: NDArray[np.float64]
-    held_out: NDArray[np.bool_]
+    hashes: Whole
+
+    @cached_property
+    def held_out(self) -> NDArray[np.bool_]:
+        """The half of the persons on which a chain of the other half is tried, (persons,)."""
+        return np.asarray(hashed_words(self.hashes, 1)[:, 0] >> np.uint64(63) == 1)
 
 
-def person_weights(hashes: Whole, row: Whole, replicates: int) -> Weights:
+def person_weights(hashes: Whole, replicates: int) -> Weights:
     """Poisson(1) weights by a hash of the person and the replicate: the same wherever the person's rows are."""
     made = poisson(hashes, replicates)
-    return Weights(row, made, made, (hashed_words(hashes, 1)[:, 0] >> np.uint64(63) == 1)[row])
+    return Weights(made, made, hashes)
 
 
 def poisson(hashes: Whole, replicates: int) -> NDArray[np.float64]:
@@ -41,16 +44,16 @@ def poisson(hashes: Whole, replicates: int) -> NDArray[np.float64]:
     for start in range(0, len(hashes), ROWS):
         some = hashes[start : start + ROWS]
         bits = np.ascontiguousarray(hashed_words(some, -(-replicates // 4)), "<u8").view("<u2")
-        found[start : start + ROWS] = _TABLE[bits.reshape(len(some), -1)[:, :replicates]]
+        found[start : start + ROWS] = _TABLE.take(bits.reshape(len(some), -1)[:, :replicates])
     return found
 
 
-def count_weights(hashes: Whole, won: Whole, lost: NDArray[np.float64], row: Whole, replicates: int) -> Weights:
+def count_weights(hashes: Whole, won: Whole, lost: NDArray[np.float64], replicates: int) -> Weights:
     """Weights of counted paths: Poisson(count), by a normal approximation (Cornish & Fisher 1938) above one."""
     bits = (hashed_words(hashes, 2 * replicates) >> np.uint64(11)).astype(float)
     z = special.ndtri((bits + 0.5) / 2.0**53)
     won_weights, lost_weights = _counts(z[:, :replicates], won.astype(float)), _counts(z[:, replicates:], lost)
-    return Weights(row, won_weights, lost_weights, np.zeros(len(row), bool))
+    return Weights(won_weights, lost_weights, hashes)
 
 
 def _counts(z: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
