@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
+from scipy import special
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -27,16 +27,19 @@ class Test:
 def critical(alpha: float, dof: float = math.inf, alternative: Alternative = "two-sided") -> float:
     """Upper quantile of t (normal for infinite ``dof``) that bounds the interval."""
     tail = alpha / 2 if alternative == "two-sided" else alpha
-    return float(stats.norm.isf(tail) if math.isinf(dof) else stats.t.isf(tail, dof))
+    return float(-special.ndtri(tail) if math.isinf(dof) else -special.stdtrit(dof, tail))
 
 
 def p_value(statistic: float, dof: float = math.inf, alternative: Alternative = "two-sided") -> float:
-    """p-value of a t (normal for infinite ``dof``) statistic, always from the survival function."""
+    """p-value of a t (normal for infinite ``dof``) statistic, always from the survival function.
+
+    That is the distribution function at minus the statistic, which is exact far out where 1 - cdf is not.
+    """
     if alternative == "two-sided":
         x, factor = abs(statistic), 2.0
     else:
         x, factor = (statistic if alternative == "greater" else -statistic), 1.0
-    tail = stats.norm.sf(x) if math.isinf(dof) else stats.t.sf(x, dof)
+    tail = special.ndtr(-x) if math.isinf(dof) else special.stdtr(dof, -x)
     return float(factor * tail)
 
 

@@ -10,14 +10,14 @@ Clusters (several events of a unit, several units of a cluster), scan 2, once th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from causal_spark.errors import ConfigError, StatisticError
-from causal_spark.solve.intervals import Alternative, Test, critical
-from causal_spark.solve.means import Form, Values, evaluate
+from causal_spark.solve.intervals import Alternative, Test, bounds, critical, p_value
+from causal_spark.solve.means import Form, evaluate
 from causal_spark.statistics import Moments
 from causal_spark.statistics.histogram import Histogram
 from causal_spark.statistics.moments import Array
@@ -39,9 +39,12 @@ class Quantile:
     resolution: float = 0.0
 
     @property
-    def values(self) -> Values:
-        """For ``difference(t, c, dof=inf)`` and ``lift``."""
-        return Values(np.array([self.estimate]), np.array([[self.std_error**2]]), self.n)
+    def below(self) -> float:
+        return self.estimate - self.low
+
+    @property
+    def above(self) -> float:
+        return self.high - self.estimate
 
 
 def least_n(q: float, alpha: float = 0.05) -> float:
@@ -73,8 +76,86 @@ def quantile(h: Histogram, q: float, alpha: float = 0.05, share_variance: float 
 
 
 def from_bounds(q: float, estimate: float, low: float, high: float, n: float, alpha: float = 0.05) -> Quantile:
-    """A quantile whose bounds were read at the shares q ± z·√(q(1-q)/(n-1)); std_error is that of q(1-q)/n."""
-    return Quantile(q, estimate, (high - low) / (2 * critical(alpha)) * math.sqrt((n - 1) / n), low, high, n)
+    """A quantile whose bounds were read at the shares q ± z·√(q(1-q)/(n-1)); those here are of q(1-q)/n."""
+    factor = math.sqrt((n - 1) / n)
+    low, high = estimate - (estimate - low) * factor, estimate + (high - estimate) * factor
+    return Quantile(q, estimate, (high - low) / (2 * critical(alpha)), low, high, n)
+
+
+def quantile_difference(
+    treatment: Quantile, control: Quantile, alpha: float = 0.05, alternative: Alternative = "two-sided"
+) -> Test:
+    """Difference of two quantiles by the bounds of each (Zou & Donner 2008, eq. 10), which need not be symmetric.
+
+    low = d - √((t - t_low)² + (c_high - c)²), high = d + √((t_high - t)² + (c - c_low)²). Of values with many ties the
+    quantile stands at one end of its bounds, and an error of half their width would be too small for the other.
+    ``alpha`` must be that of the bounds. The statistic is d over the distance to the side of 0 in units of the normal
+    quantile, so that test and interval agree. NaN where a quantile has no error.
+    """
+    estimate, error = treatment.estimate - control.estimate, math.hypot(treatment.std_error, control.std_error)
+    if not error > 0:
+        return Test(estimate, error, math.nan, math.nan, math.nan, math.nan, math.nan)
+    z = critical(alpha, alternative=alternative)
+    down, up = (math.hypot(*_reach(treatment, control, side, alpha, z)) for side in (-1, 1))
+    toward = down if alternative == "greater" or (alternative == "two-sided" and estimate > 0) else up
+    statistic = estimate * z / toward
+    p = p_value(statistic, alternative=alternative)
+    return Test(estimate, error, statistic, math.inf, p, *bounds(estimate - down, estimate + up, alternative))
+
+
+def quantile_lift(
+    treatment: Quantile, control: Quantile, alpha: float = 0.05, alternative: Alternative = "two-sided"
+) -> Test:
+    """Lift of a quantile: all R - 1 for which t - R·c is not excluded by the bounds of both (Donner & Zou 2012).
+
+    Tests the difference, as ``fieller`` does of means. The interval is NaN where a bound of the control is as far as 0.
+    """
+    t, c = (treatment, control) if control.estimate >= 0 else (_negated(treatment), _negated(control))
+    test = quantile_difference(t, c, alpha, alternative)
+    if c.estimate == 0 or math.isnan(test.p_value):
+        estimate = t.estimate / c.estimate - 1 if c.estimate else math.nan
+        return Test(estimate, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan)
+    ratio, z = t.estimate / c.estimate, critical(alpha, alternative=alternative)
+    error = math.hypot(t.std_error, ratio * c.std_error) / c.estimate
+    ends = [_ratio_limit(t, c, side, alpha, z) - 1 for side in (-1, 1)]
+    low, high = (math.nan, math.nan) if any(map(math.isnan, ends)) else bounds(ends[0], ends[1], alternative)
+    return Test(ratio - 1, error, test.statistic, math.inf, test.p_value, low, high)
+
+
+def _reach(t: Quantile, c: Quantile, side: int, alpha: float, z: float) -> tuple[float, float]:
+    """How far treatment and control reach to a side of their difference, at the critical value ``z``.
+
+    Where both stand at the end of their bounds, the errors stand in.
+    """
+    reach = (t.below, c.above) if side < 0 else (t.above, c.below)
+    scale = z / critical(alpha)
+    if max(reach) > 0:
+        return reach[0] * scale, reach[1] * scale
+    return t.std_error * z, c.std_error * z
+
+
+def _ratio_limit(t: Quantile, c: Quantile, side: int, alpha: float, z: float) -> float:
+    """The R at which one limit of t - R·c is 0; of a negative R the control reaches to the other side."""
+    found = math.nan
+    for control in (c, _mirrored(c)):
+        a, b = _reach(t, control, side, alpha, z)
+        rest = c.estimate**2 - b**2
+        if not rest > 0:
+            return math.nan
+        root = math.sqrt(a**2 * rest + (t.estimate * b) ** 2)
+        found = (t.estimate * c.estimate + side * root) / rest
+        if found >= 0:
+            break
+    return found
+
+
+def _negated(x: Quantile) -> Quantile:
+    return replace(x, estimate=-x.estimate, low=-x.high, high=-x.low)
+
+
+def _mirrored(x: Quantile) -> Quantile:
+    """The bounds on the other sides of the estimate."""
+    return replace(x, low=x.estimate - x.above, high=x.estimate + x.below)
 
 
 def share_variance(clusters: Moments, below: str, events: str) -> float:

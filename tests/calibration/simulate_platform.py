@@ -27,7 +27,7 @@ from causal_spark.solve.intervals import wald
 from causal_spark.solve.lin import fit_arms, leverage_sums, robust
 from causal_spark.solve.linear import cuped
 from causal_spark.solve.means import Form, difference, evaluate
-from causal_spark.solve.quantiles import Quantile, bootstrap_difference, quantile, share_variance
+from causal_spark.solve.quantiles import Quantile, bootstrap_difference, quantile, quantile_difference, share_variance
 from causal_spark.solve.ranks import mann_whitney
 from causal_spark.solve.sequential import Plan, group_sequential, repeated_p_value
 from causal_spark.solve.shrinkage import shrink
@@ -89,7 +89,7 @@ def quantiles(q: float, bits: int, n: tuple[int, int], resampled: bool = False) 
         t, c = (histogram(values, bits) for values in skewed(rng, effect, n))
         if resampled:
             return told(bootstrap_difference(t, c, q))
-        return told(difference(quantile(t, q).values, quantile(c, q).values, dof=math.inf))
+        return told(quantile_difference(quantile(t, q), quantile(c, q)))
 
     return draw
 
@@ -107,7 +107,7 @@ def events(rng: Rng, units: int, factor: float) -> Quantile:
 
 def clustered(rng: Rng, effect: bool) -> Answer:
     t, c = events(rng, 500, 1.1 if effect else 1.0), events(rng, 400, 1.0)
-    return told(difference(t.values, c.values, dof=math.inf))
+    return told(quantile_difference(t, c))
 
 
 def ranks(rng: Rng, effect: bool) -> Answer:

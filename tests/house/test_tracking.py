@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,6 @@ import pytest
 from causal_spark.errors import RunError
 from causal_spark.report import store, tracking
 from causal_spark.results import Estimate, Result, estimates_frame
-
-ROOT = Path(__file__).parents[2]
-WORKER = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from tests.house.test_tracking import logged
-print(logged(sys.argv[2], sys.argv[3]))
-"""
 
 
 def small_result() -> Result:
@@ -51,6 +44,12 @@ def logged(uri: str, run_key: str, **change: Any) -> str:
     return tracking.log_run(small_result(), **{**given, **change})
 
 
+def work(uri: str, run_key: str, start: Barrier, end: Connection) -> None:
+    """Log a run in a process of its own, at the same time as the others."""
+    start.wait(timeout=240)
+    end.send(logged(uri, run_key))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DATABRICKS_"))]:
@@ -63,12 +62,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A fresh store that four processes use for the first time at once; two of them have the same run key."""
     folder = tmp_path_factory.mktemp("tracking")
     uri = f"sqlite:///{folder / 'deep' / 'runs.db'}"
-    command = [sys.executable, "-c", WORKER, str(ROOT), uri]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    workers = [subprocess.Popen([*command, key], cwd=folder, **pipes) for key in ("k1", "k2", "k3", "k3")]
-    outputs = [worker.communicate(timeout=240) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 4, outputs
-    return folder / "deep" / "runs.db", [out.split()[-1] for out, _ in outputs]
+    processes = get_context("forkserver")  # its server imports mlflow, which takes seconds, once for all of them
+    processes.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", __name__])
+    start, ends = processes.Barrier(4), [processes.Pipe(duplex=False) for _ in range(4)]
+    workers = [
+        processes.Process(target=work, args=(uri, key, start, end))
+        for key, (_, end) in zip(("k1", "k2", "k3", "k3"), ends, strict=True)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=240)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    return folder / "deep" / "runs.db", [mine.recv() for mine, _ in ends]
 
 
 def test_four_processes_make_one_store_and_three_runs(shared: tuple[Path, list[str]]) -> None:

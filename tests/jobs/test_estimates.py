@@ -127,13 +127,14 @@ def order_statistic(sorted_values: np.ndarray, share: float) -> float:
 
 @pytest.mark.parametrize(("outcome", "q"), [("spend", 0.5), ("spend", 0.9), ("refund", 0.25), ("orders", 0.75)])
 def test_quantiles_are_order_statistics_with_their_bounds(exact, outcome, q) -> None:
-    """Woodruff by hand: bounds at q ± 1.96·√(q(1 - q)/n), standard error their distance over 2·1.96."""
-    z, estimate, variance = stats.norm.isf(0.025), {}, {}
+    """Woodruff by hand: bounds at q ± 1.96·√(q(1 - q)/n), standard error their distance over 2·1.96; Zou & Donner."""
+    z, estimate, variance, ends = stats.norm.isf(0.025), {}, {}, {}
     for arm in ARMS:
         x = np.sort(values(outcome, arm))
         half = z * math.sqrt(q * (1 - q) / len(x))
         estimate[arm] = order_statistic(x, q)
-        variance[arm] = ((order_statistic(x, q + half) - order_statistic(x, q - half)) / (2 * z)) ** 2
+        ends[arm] = order_statistic(x, q - half), order_statistic(x, q + half)
+        variance[arm] = ((ends[arm][1] - ends[arm][0]) / (2 * z)) ** 2
         assert estimate[arm] == np.quantile(x, q, method="inverted_cdf")
     found = row(exact.result, outcome, f"p{100 * q:g} difference", "quantile")
     gap = estimate["blue"] - estimate["control"]
@@ -141,8 +142,13 @@ def test_quantiles_are_order_statistics_with_their_bounds(exact, outcome, q) -> 
     error = math.sqrt(sum(variance.values()))
     if error:
         assert found.std_error == pytest.approx(error, rel=1e-9)
-        assert found.conf_high == pytest.approx(gap + z * error, rel=1e-9)
-        assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(gap / error)), rel=1e-9)
+        t, c = ends["blue"], ends["control"]
+        down = math.hypot(estimate["blue"] - t[0], c[1] - estimate["control"])
+        up = math.hypot(t[1] - estimate["blue"], estimate["control"] - c[0])
+        assert found.conf_low == pytest.approx(gap - down, rel=1e-9)
+        assert found.conf_high == pytest.approx(gap + up, rel=1e-9)
+        toward = (down if gap > 0 else up) / z
+        assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(gap) / toward), rel=1e-9)
     assert (found.estimand, found.n) == ("QTE", N)
     lift = row(exact.result, outcome, f"p{100 * q:g} lift", "quantile")
     assert lift.estimate == pytest.approx(estimate["blue"] / estimate["control"] - 1, rel=1e-12)

@@ -16,9 +16,7 @@ from causal_spark.methods.experiment.estimates import Contrast, Solver
 from causal_spark.methods.experiment.plan import Block
 from causal_spark.results import Estimate
 from causal_spark.solve.intervals import Test
-from causal_spark.solve.lifts import lift
-from causal_spark.solve.means import difference
-from causal_spark.solve.quantiles import Quantile, quantile, share_variance
+from causal_spark.solve.quantiles import Quantile, quantile, quantile_difference, quantile_lift, share_variance
 from causal_spark.statistics import Moments
 from causal_spark.statistics.histogram import Histogram
 from causal_spark.words import say
@@ -109,8 +107,7 @@ def _effects(where: Where, contrast: Contrast, q: float, parts: Mapping[str, Par
         reason = next(part.reason for part in pair if part.reason)
         return _rows(where, contrast, q, None, None, math.nan, [reason])
     alpha, side = solver.method.alpha, solver.method.alternative
-    absolute = difference(t.values, c.values, alpha, side, math.inf)
-    relative = lift(t.values, c.values, solver.method.lift, alpha, side, math.inf)
+    absolute, relative = quantile_difference(t, c, alpha, side), quantile_lift(t, c, alpha, side)
     notes = []
     if math.isnan(absolute.p_value):
         notes.append(say("note_quantile_tied", solver.language))
