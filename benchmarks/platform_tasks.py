@@ -45,16 +45,15 @@ def _bootstrap(frame: Any) -> tuple[float, float]:
 
 def _quantiles(frame: Any) -> tuple[float, float]:
     from causal_spark.methods.experiment.passes.histograms import histograms
-    from causal_spark.solve.means import difference
-    from causal_spark.solve.quantiles import quantile
+    from causal_spark.solve.quantiles import quantile, quantile_difference
     from causal_spark.statistics.histogram import Histogram
 
     data = histograms(_given(frame))["value"]["arms"]  # type: ignore[index]
     arms = [Histogram.from_dict(data[arm]) for arm in ARMS]
     tests = []
     for q in QUANTILES:
-        c, t = (quantile(h, q).values for h in arms)
-        tests.append(difference(t, c, dof=math.inf))
+        c, t = (quantile(h, q) for h in arms)
+        tests.append(quantile_difference(t, c))
     return tests[0].estimate, tests[0].std_error
 
 
