@@ -1,13 +1,15 @@
-"""Exact quantiles of a column in two scans of it, without a row on the driver."""
+"""Exact quantiles of columns in two scans of each, without a row on the driver."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from causal_spark.errors import StatisticError
+from causal_spark.spark.blocks import joined
 from causal_spark.spark.compress import MAX_ROWS
 from causal_spark.spark.tables import col
 
@@ -19,23 +21,56 @@ def quantiles(frame: DataFrame, wanted: Mapping[str, float], max_rows: int = MAX
     """For each column the order statistic of rank ceil(q·m) among its m values that are neither NULL nor 0.
 
     For each column, scan 1 counts values in logarithmic cells (about 10,000 at most), scan 2 counts the values
-    of the one cell that holds the rank.
+    of the one cell that holds the rank; each scan of all columns is one job.
     A cell with more than ``max_rows`` distinct values is read at its upper edge (1.1 % wide).
     A column without such values gives NaN.
     """
-    return {name: _quantile(frame, name, q, max_rows) for name, q in wanted.items()}
+    cells = _counts([_tally(frame, i, _cell(name)) for i, name in enumerate(wanted)])
+    held: dict[str, tuple[float, int]] = {}
+    for i, (name, q) in enumerate(wanted.items()):
+        rows = sum(n for _, n in cells.get(i, []))
+        if rows:
+            held[name] = _holder(cells[i], max(1, _ceil(q * rows)), name)
+    inside = [
+        _tally(frame.where(_cell(name) == F.lit(int(cell))), i, col(name).cast("double")).limit(max_rows + 1)
+        for i, (name, (cell, _)) in enumerate(held.items())
+    ]
+    values = _counts(inside)
+    found = dict.fromkeys(wanted, math.nan)
+    for i, (name, (_, rank)) in enumerate(held.items()):
+        several = len(values.get(i, [])) > max_rows
+        found[name] = _largest(frame, name, held[name][0]) if several else _holder(values.get(i, []), rank, name)[0]
+    return found
 
 
-def _quantile(frame: DataFrame, name: str, q: float, max_rows: int) -> float:
-    counted = frame.select(_cell(name).alias("cell")).where(F.col("cell").isNotNull())
-    table = counted.groupBy("cell").agg(F.count(F.lit(1)).alias("n")).toArrow()
-    cells = sorted(zip(table.column("cell").to_pylist(), table.column("n").to_pylist(), strict=True))
-    rank = max(1, _ceil(q * sum(n for _, n in cells)))
-    for cell, n in cells:
+def _tally(frame: DataFrame, place: int, value: Column) -> DataFrame:
+    """Rows of each ``value`` that is not NULL, marked with the column's place."""
+    there = frame.select(value.alias("v")).where(F.col("v").isNotNull())
+    return there.groupBy("v").agg(F.count(F.lit(1)).alias("n")).select(F.lit(place).alias("i"), "v", "n")
+
+
+def _counts(tallies: Sequence[DataFrame]) -> dict[int, list[tuple[float, int]]]:
+    """By place the values in order with their rows: one job for all tallies."""
+    found: dict[int, list[tuple[float, int]]] = {}
+    if tallies:
+        table = joined(tallies, lambda a, b: a.unionAll(b)).toArrow()
+        for place, value, n in sorted(zip(*(column.to_pylist() for column in table.columns), strict=True)):
+            found.setdefault(place, []).append((value, n))
+    return found
+
+
+def _holder(counts: Sequence[tuple[float, int]], rank: int, name: str) -> tuple[float, int]:
+    """The value that holds the ``rank``, and the rank among the rows of that value."""
+    for value, n in counts:
         if n >= rank:
-            return _within(frame, name, cell, rank, max_rows)
+            return value, rank
         rank -= n
-    return float("nan")
+    raise StatisticError("quantile_lost", column=name)
+
+
+def _largest(frame: DataFrame, name: str, cell: float) -> float:
+    inside = frame.where(_cell(name) == F.lit(int(cell)))
+    return float(inside.agg(F.max(col(name).cast("double")).alias("x")).toArrow().column("x")[0].as_py())
 
 
 def _cell(name: str) -> Column:
@@ -48,19 +83,3 @@ def _cell(name: str) -> Column:
 def _ceil(x: float) -> int:
     """Ceiling that forgives the last digits of q·m: 0.999·1000 is rank 999."""
     return int(-((-x + 1e-9 * max(1.0, x)) // 1))
-
-
-def _within(frame: DataFrame, name: str, cell: int, rank: int, max_rows: int) -> float:
-    x = col(name).cast("double")
-    inside = frame.select(x.alias("x")).where(_cell(name) == F.lit(cell))
-    table = inside.groupBy("x").agg(F.count(F.lit(1)).alias("n")).limit(max_rows + 1).toArrow()
-    counts = sorted(zip(table.column("x").to_pylist(), table.column("n").to_pylist(), strict=True))
-    if len(counts) > max_rows:
-        top = inside.agg(F.max("x").alias("x")).toArrow().column("x")[0].as_py()
-        return float(top)
-    before = 0
-    for value, n in counts:
-        before += n
-        if before >= rank:
-            return float(value)
-    raise StatisticError("quantile_lost", column=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -19,7 +19,7 @@ from causal_spark.statistics import Counts
 DAY = 86_400_000_000
 # Columns of our own, beside those that carry the names of the user's segments and metrics.
 UNIT, ARM, EXPOSED, SPLIT = "(unit)", "(arm)", "(exposed)", "(in several arms)"
-EVENTS, BEFORE, ELAPSED, SINCE = "(events)", "(events before)", "(elapsed)", "(day)"
+EVENTS, BEFORE, ELAPSED, SINCE, SPAN = "(events)", "(events before)", "(elapsed)", "(day)", "(span)"
 EVENT = "(event) "
 SEPARATOR, NULL_MARK = "\u0001", "\u0002"
 # Microseconds since 1970 as text of one length, so that its order is that of time; times before 1970 are no exposures.
@@ -30,9 +30,9 @@ TIME_DIGITS = 18
 class Measure:
     """One number per unit, made of its events: the sum of ``column`` (None: the count), or whether there is any.
 
-    Events count from ``start`` to before ``stop`` microseconds after the unit's first exposure
-    (negative: before it). The sum is of round(value · scale) as BIGINT.
-    ``mature``: NULL for units exposed less than this long before ``as_of``.
+    Events count from day ``start`` to before day ``stop`` since the unit's first exposure (negative: before it), where
+    a day is 24 hours. The sum is of round(value · scale) as BIGINT.
+    ``mature``: NULL for units exposed fewer days than this before ``as_of``.
     """
 
     name: str
@@ -44,28 +44,33 @@ class Measure:
     scale: int = 1
     mature: int | None = None
 
+    @property
+    def always(self) -> Measure:
+        """What an event adds, whenever it happens: the same for all measures that differ in their days alone."""
+        return replace(self, name="", start=0, stop=None, mature=None)
+
     def fixed(self) -> Column:
-        """The event's contribution as BIGINT; NULL outside the window and the filters, or of a NULL value."""
-        elapsed = F.col(ELAPSED)
-        inside = elapsed >= F.lit(self.start)
-        if self.stop is not None:
-            inside = inside & (elapsed < F.lit(self.stop))
+        """The event's contribution as BIGINT; NULL outside the filters and of a NULL value."""
         chosen = condition(self.filters, EVENT)
-        if chosen is not None:
-            inside = inside & chosen
-        if self.column is None or self.any:
-            return F.when(inside, F.lit(1).cast("bigint"))
-        return F.when(inside, fixed_point(col(EVENT + self.column), self.scale))
+        value = F.lit(1).cast("bigint")
+        if self.column is not None and not self.any:
+            value = fixed_point(col(EVENT + self.column), self.scale)
+        return value if chosen is None else F.when(chosen, value)
 
     def total(self, value: Column) -> Column:
-        """The unit's total of the contributions, 0 where there is none."""
+        """The total of the contributions, 0 where there is none."""
         return F.coalesce(F.max(value) if self.any else F.sum(value), F.lit(0).cast("bigint"))
+
+    def inside(self, span: Column, value: Column) -> Column:
+        """``value`` in the spans of days that count, NULL in others."""
+        counts = span >= F.lit(self.start)
+        return F.when(counts if self.stop is None else counts & (span < F.lit(self.stop)), value)
 
     def matured(self, as_of: int) -> Column:
         """The total, NULL for units that are not mature at ``as_of``."""
         if self.mature is None:
             return col(self.name)
-        return F.when(F.col(EXPOSED) + F.lit(self.mature) <= F.lit(as_of), col(self.name)).alias(self.name)
+        return F.when(F.col(EXPOSED) + F.lit(self.mature * DAY) <= F.lit(as_of), col(self.name)).alias(self.name)
 
 
 def first_exposures(exposures: DataFrame, unit: str, arm: str, time: str, carried: Mapping[str, str]) -> DataFrame:
@@ -102,36 +107,100 @@ def distinct_events(events: DataFrame, event: str, columns: Sequence[str]) -> Da
     return events.select(*map(col, dict.fromkeys([event, *columns]))).distinct()
 
 
-def joined(first: DataFrame, events: DataFrame, unit: str, time: str, columns: Sequence[str]) -> DataFrame:
-    """Every unit with its events (one row without events if it has none) and the time elapsed since exposure."""
+def first_times(exposures: DataFrame, unit: str, time: str) -> DataFrame:
+    """One row per unit: its first exposure alone."""
+    return exposures.groupBy(col(unit).alias(UNIT)).agg(F.min(micros(col(time))).alias(EXPOSED))
+
+
+def joined(times: DataFrame, events: DataFrame, unit: str, time: str, columns: Sequence[str], few: bool) -> DataFrame:
+    """The events of the units in ``first_times``, and the time elapsed since exposure.
+
+    ``few`` units go to where the events are, so that events need not be sent to where the units are.
+    """
     used = [col(name).alias(EVENT + name) for name in columns]
     rows = events.select(col(unit).alias("(event unit)"), micros(col(time)).alias("(at)"), *used)
-    pairs = first.join(rows, F.col(UNIT) == F.col("(event unit)"), "left")
+    pairs = rows.join(F.broadcast(times) if few else times, F.col(UNIT) == F.col("(event unit)"))
     return pairs.withColumn(ELAPSED, F.col("(at)") - F.col(EXPOSED))
 
 
-def totals(pairs: DataFrame, measures: Sequence[Measure], carried: Sequence[str], as_of: int) -> DataFrame:
-    """The unit table: keys, exposure, carried columns, every measure in its fixed-point integers, event counts."""
+def by_span(pairs: DataFrame, measures: Sequence[Measure], days: int = 0) -> DataFrame:
+    """Units by SPAN, the days between which no measure begins or ends: what their events add, and how many there are.
+
+    A span goes by its first day, spans before all others by the day before the first. Days 0 to ``days`` - 1 are spans
+    by themselves.
+    """
+    parts = _parts(measures)
+    rows = pairs.select(UNIT, _span(measures, days).alias(SPAN), *(part.fixed().alias(_sum(i)) for i, part in parts))
+    sums = [part.total(F.col(_sum(i))).alias(_sum(i)) for i, part in parts]
+    return rows.groupBy(UNIT, SPAN).agg(*sums, F.count(F.lit(1)).alias(EVENTS))
+
+
+def _parts(measures: Sequence[Measure]) -> list[tuple[int, Measure]]:
+    """The different contributions of the measures, numbered."""
+    found: list[Measure] = []
+    for measure in measures:
+        if measure.always not in found:
+            found.append(measure.always)
+    return list(enumerate(found))
+
+
+def _sum(part: int) -> str:
+    return f"(sum {part})"
+
+
+def _part(measures: Sequence[Measure], measure: Measure) -> Column:
+    return F.col(next(_sum(i) for i, part in _parts(measures) if part == measure.always))
+
+
+def _span(measures: Sequence[Measure], days: int) -> Column:
+    day = F.floor(F.col(ELAPSED) / F.lit(DAY)).cast("bigint")
+    ends = sorted({0, days, *(m.start for m in measures), *(m.stop for m in measures if m.stop is not None)})
+    span = F.when((day >= 0) & (day < days), day)
+    for end in reversed(ends):
+        span = span.when(day >= end, F.lit(end).cast("bigint"))
+    return span.otherwise(F.lit(ends[0] - 1).cast("bigint"))
+
+
+def totals(
+    first: DataFrame, spans: DataFrame, measures: Sequence[Measure], carried: Sequence[str], as_of: int
+) -> DataFrame:
+    """The unit table, from ``first_exposures`` and ``by_span`` of the same measures.
+
+    Keys, exposure, carried columns, every measure in its fixed-point integers, event counts; zeros without events.
+    """
     keys = [*map(col, (UNIT, ARM, EXPOSED, SPLIT, *carried))]
-    rows = pairs.select(*keys, ELAPSED, *(m.fixed().alias(m.name) for m in measures))
+    span, none = F.col(SPAN), F.lit(0).cast("bigint")
     earliest = min([m.start for m in measures if m.start < 0], default=0)
-    before = F.when(F.col(ELAPSED) < F.lit(earliest), F.lit(1).cast("bigint"))
-    table = rows.groupBy(*keys).agg(
-        *(m.total(col(m.name)).alias(m.name) for m in measures),
-        F.count(ELAPSED).alias(EVENTS),
-        F.count(before).alias(BEFORE),
+    sums = spans.groupBy(F.col(UNIT).alias("(event unit)")).agg(
+        *(m.total(m.inside(span, _part(measures, m))).alias(m.name) for m in measures),
+        F.sum(EVENTS).alias(EVENTS),
+        F.sum(F.when(span < F.lit(earliest), F.col(EVENTS)).otherwise(none)).alias(BEFORE),
     )
+    table = first.join(sums, F.col(UNIT) == F.col("(event unit)"), "left")
+    names = [*(m.name for m in measures), EVENTS, BEFORE]
+    table = table.select(*keys, *(F.coalesce(col(name), none).alias(name) for name in names))
     return table.select(*keys, *(m.matured(as_of) for m in measures), EVENTS, BEFORE)
 
 
-def daily(pairs: DataFrame, measures: Sequence[Measure], days: int, as_of: int) -> DataFrame:
-    """Every measure by unit and whole day since exposure, of days below ``days`` that are over at ``as_of``."""
-    day = F.col(SINCE)
-    over = F.col(EXPOSED) + (day + F.lit(1)) * F.lit(DAY) <= F.lit(as_of)
-    rows = pairs.withColumn(SINCE, F.floor(F.col(ELAPSED) / F.lit(DAY)).cast("bigint"))
-    rows = rows.where((day >= 0) & (day < days) & over)
-    rows = rows.select(UNIT, ARM, EXPOSED, SINCE, *(m.fixed().alias(m.name) for m in measures))
-    return rows.groupBy(UNIT, ARM, EXPOSED, SINCE).agg(*(m.total(col(m.name)).alias(m.name) for m in measures))
+def daily(
+    table: DataFrame,
+    spans: DataFrame,
+    measures: Sequence[Measure],
+    wanted: Sequence[Measure],
+    days: int,
+    as_of: int,
+    few: bool,
+) -> DataFrame:
+    """The ``wanted`` measures of the units of ``table`` by day, of days below ``days`` that are over at ``as_of``.
+
+    From ``by_span`` of the ``measures``; a row for each day with events.
+    """
+    day, known = F.col(SPAN), table.select(UNIT, ARM, EXPOSED)
+    values = [_part(measures, m).alias(m.name) for m in wanted]
+    rows = spans.where((day >= 0) & (day < days)).select(F.col(UNIT).alias("(event unit)"), day.alias(SINCE), *values)
+    found = rows.join(F.broadcast(known) if few else known, F.col(UNIT) == F.col("(event unit)"))
+    over = F.col(EXPOSED) + (F.col(SINCE) + F.lit(1)) * F.lit(DAY) <= F.lit(as_of)
+    return found.where(over).drop("(event unit)")
 
 
 def span_name(measure: Measure, span: tuple[int, int]) -> str:

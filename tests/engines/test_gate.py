@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -162,17 +163,17 @@ def test_events_become_units_in_their_windows(spark) -> None:
         ],
     )
     buy = (Filter("kind", "==", "buy"),)
-    week = 7 * units.DAY
+    week = 7
     measures = [
         units.Measure("revenue", "amount", 0, week, buy, scale=1000, mature=week),
-        units.Measure("before", "amount", -5 * units.DAY, 0, buy, scale=1000),
+        units.Measure("before", "amount", -5, 0, buy, scale=1000),
         units.Measure("any", None, 0, None, buy, any=True),
         units.Measure("events", None, 0, None),
     ]
-    first = units.first_exposures(exposures, "u", "arm", "t", {})
-    pairs = units.joined(first, events, "u", "t", ["amount", "kind"])
+    first, times = units.first_exposures(exposures, "u", "arm", "t", {}), units.first_times(exposures, "u", "t")
+    pairs = units.joined(times, events, "u", "t", ["amount", "kind"], few=False)
     renamed = [m if m.name != "events" else units.Measure("count", None, 0, None) for m in measures]
-    table = units.totals(pairs, renamed, [], as_of=micros(20))
+    table = units.totals(first, units.by_span(pairs, renamed), renamed, [], as_of=micros(20))
     whole = {r[units.UNIT]: r.asDict() for r in table.collect()}
     assert whole[1]["revenue"] == 1100 + 2205
     assert whole[1]["before"] == 50_000
@@ -183,6 +184,14 @@ def test_events_become_units_in_their_windows(spark) -> None:
     assert (whole[3]["any"], whole[3]["count"], whole[3][units.EVENTS]) == (0, 0, 0)
     back = {r[units.UNIT]: r["revenue"] for r in units.decimals(table, renamed).collect()}
     assert back == {1: 3.305, 2: 4.0, 3: None}
+    near = units.joined(times, events, "u", "t", ["amount", "kind"], few=True)
+    spans = units.by_span(near, renamed, days=3)
+    finer = units.totals(first, spans, renamed, [], as_of=micros(20))
+    assert {r[units.UNIT]: r.asDict() for r in finer.collect()} == whole, "days by themselves change no total"
+    wanted = [replace(m, start=0, stop=None, mature=None) for m in (renamed[0], renamed[3])]
+    days = units.daily(table, spans, renamed, wanted, 3, micros(12), few=True)
+    found = {(r[units.UNIT], r[units.SINCE]): (r["revenue"], r["count"]) for r in days.collect()}
+    assert found == {(1, 0): (1100, 1), (1, 1): (2205, 2)}, "days that are over, of units with events"
 
 
 def test_filters_of_every_kind(spark) -> None:

@@ -19,11 +19,13 @@ from causal_spark.spark.tables import Frame, require, require_filters, require_n
 from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
 
+FEW = 1_000_000  # exposures that can go to every task: some 100 MB
+
 
 def check_events(
     method: Experiment, exposures: Frame, events: Frame, checks: Checks
-) -> tuple[int, Mapping[str, float]]:
-    """The gate of exposures and events. Returns ``as_of`` in microseconds and the planned shares of the arms."""
+) -> tuple[int, Mapping[str, float], int]:
+    """The gate of exposures and events: ``as_of`` in microseconds, planned shares of the arms, rows of exposures."""
     if method.time is None:
         raise ConfigError("missing_key", where="method", key="time")
     if method.cluster is not None:
@@ -56,7 +58,7 @@ def check_events(
     if method.event_id is not None:
         checks.duplicate_events(method.event_id, gate.keys(events, method.event_id, method.unit, happened[""].n))
     arms = method.arms(()) if method.shares is not None else found_arms(method, exposures, checks)
-    return as_of, arms
+    return as_of, arms, shown[""].n
 
 
 def _amounts(method: Experiment) -> list[str]:
@@ -101,17 +103,17 @@ def _measure(method: Experiment, metric: Metric, place: int) -> units.Measure:
     return units.Measure(
         name,
         None if counted or metric.binary else source,
-        start * units.DAY,
-        None if stop is None else stop * units.DAY,
+        start,
+        stop,
         filters,
         any=metric.binary,
         scale=1 if counted or metric.binary else metric.scale,
-        mature=None if stop is None else stop * units.DAY,
+        mature=stop,
     )
 
 
 def _before(days: int, measure: units.Measure) -> units.Measure:
-    return replace(measure, name=f"{measure.name} before", start=-days * units.DAY, stop=0, mature=None)
+    return replace(measure, name=f"{measure.name} before", start=-days, stop=0, mature=None)
 
 
 def _rewritten(metric: Metric, after: Sequence[str], before: Sequence[str]) -> Metric:
@@ -125,22 +127,34 @@ def _rewritten(metric: Metric, after: Sequence[str], before: Sequence[str]) -> M
     return replace(metric, **changes, days=metric.days if metric.kind == "retention" else None)
 
 
-def event_pairs(method: Experiment, exposures: Frame, events: Frame, measures: Sequence[units.Measure]) -> Frame:
-    """Units with their events, joined on the unit."""
+@dataclass(frozen=True)
+class Happened:
+    """First exposures, and by unit and span of days what events add; ``few`` exposures can go to every task."""
+
+    first: Frame
+    spans: Frame
+    few: bool
+
+
+def event_spans(method: Experiment, exposures: Frame, events: Frame, planned: Plan, rows: int) -> Happened:
+    """Exposures (``rows`` of them) and events as what is needed of them, joined on the unit."""
     assert method.time is not None
-    shown = where(exposures, method.where)
-    first = units.first_exposures(shown, method.unit, method.arm, method.time, _carried(method))
+    shown, few = where(exposures, method.where), rows <= FEW
+    measures = planned.measures
     used = [m.column for m in measures if m.column] + [f.column for m in measures for f in m.filters]
     used = list(dict.fromkeys(used))
     happened = events
     if method.event_id is not None:
         happened = units.distinct_events(events, method.event_id, [method.unit, method.time, *used])
-    return units.joined(first, happened, method.unit, method.time, used)
+    times = units.first_times(shown, method.unit, method.time)
+    pairs = units.joined(times, happened, method.unit, method.time, used, few)
+    first = units.first_exposures(shown, method.unit, method.arm, method.time, _carried(method))
+    return Happened(first, units.by_span(pairs, measures, method.by_day or 0), few)
 
 
-def unit_totals(method: Experiment, pairs: Frame, planned: Plan, as_of: int) -> Frame:
+def unit_totals(method: Experiment, happened: Happened, planned: Plan, as_of: int) -> Frame:
     """The unit table of the events, in fixed-point integers: what is staged."""
-    return units.totals(pairs, planned.measures, list(_carried(method)), as_of)
+    return units.totals(happened.first, happened.spans, planned.measures, list(_carried(method)), as_of)
 
 
 def _carried(method: Experiment) -> dict[str, str]:
@@ -164,7 +178,7 @@ def events_to_units(
 
 @dataclass(frozen=True)
 class Days:
-    """The effects by day since exposure, from the days of units with events, which are staged, and all units' ages."""
+    """The effects by day since exposure, from staged units and the spans of days with events."""
 
     method: Experiment
     planned: Plan
@@ -179,9 +193,10 @@ class Days:
     def number(self) -> int:
         return self.method.by_day or 0
 
-    def active(self, pairs: Frame) -> Frame:
+    def active(self, staged: Frame, happened: Happened) -> Frame:
         """One row for each unit and day with events, of days that are over, in fixed-point integers."""
-        return units.daily(units.in_one_arm(pairs), self.measures, self.number, self.as_of)
+        one_arm, measures = units.in_one_arm(staged), self.planned.measures
+        return units.daily(one_arm, happened.spans, measures, self.measures, self.number, self.as_of, happened.few)
 
     def grown(self, staged: Frame, arms: Mapping[str, float]) -> dict[str, list[int]]:
         """Units of each arm whose days are over, for every number of days from 0 on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from causal_spark.errors import ConfigError, GateError
@@ -137,12 +138,12 @@ def _by_share(arms: Mapping[str, float]) -> tuple[str, ...]:
 
 def _caps(table: UnitTable, planned: Sequence[plan.Block]) -> dict[plan.Column, float]:
     """The pooled percentile of each column that is winsorized; a column without non-zero values needs none."""
-    caps = {}
-    for column in dict.fromkeys(c for b in planned for c in b.columns):
-        if column.winsorize is not None:
-            cap = quantiles(table.frame, {column.source: column.winsorize})[column.source]
-            if cap == cap:
-                caps[column] = cap
+    columns = [c for c in dict.fromkeys(c for b in planned for c in b.columns) if c.winsorize is not None]
+    caps: dict[plan.Column, float] = {}
+    for q in sorted({c.winsorize for c in columns if c.winsorize is not None}):
+        mine = [column for column in columns if column.winsorize == q]
+        found = quantiles(table.frame, dict.fromkeys([column.source for column in mine], q))
+        caps |= {column: found[column.source] for column in mine if not math.isnan(found[column.source])}
     return caps
 
 

@@ -50,19 +50,21 @@ def _from_events(
     named = next((metric.name for metric in method.metrics if metric.covariates or metric.cupac), None)
     if named is not None:
         raise ConfigError("covariates_need_units", name=named)
-    as_of, arms = events.check_events(method, frames["exposures"], frames["events"], checks)
+    as_of, arms, rows = events.check_events(method, frames["exposures"], frames["events"], checks)
     progress("prepare")
     planned = events.plan_events(method)
-    pairs = events.event_pairs(method, frames["exposures"], frames["events"], planned.measures)
-    totals = events.unit_totals(method, pairs, planned, as_of)
-    staged = stage(engine, totals, scratch("units"))
+    days = events.Days(method, planned, as_of)
+    by_day = method.by_day is not None and bool(days.measures)
+    happened = events.event_spans(method, frames["exposures"], frames["events"], planned, rows)
+    if by_day:
+        happened = replace(happened, spans=stage(engine, happened.spans, scratch("spans")))
+    staged = stage(engine, events.unit_totals(method, happened, planned, as_of), scratch("units"))
     table = events.events_to_units(method, staged, planned, arms, checks)
     progress("compress")
     found = prepare.compress_units(method, table, checks)
-    days = events.Days(method, planned, as_of)
-    if method.by_day is None or not days.measures:
+    if not by_day:
         return found
-    active, grown = stage(engine, days.active(pairs), scratch("days")), days.grown(staged, arms)
+    active, grown = days.active(staged, happened), days.grown(staged, arms)
     trend = days.trend(active, grown)
     more = found.more if trend is None else {**found.more, "novelty": trend.to_dict()}
     return replace(found, days=days.moments(active, grown), more=more)
