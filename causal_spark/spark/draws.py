@@ -21,11 +21,11 @@ from causal_spark.statistics.moments import Array
 
 MILLION = 1_000_000
 ROWS = 8_192  # looked at together, so that their hashes stay in the cache
-TOGETHER = 16  # salts whose arms are multiplied with the rows at once
+TOGETHER = 4  # salts looked at together
 
 Integers = NDArray[np.int64]
-# The bytes of texts one after another and where each begins → a function from a salt to the slot of each text.
-Slots = Callable[[NDArray[np.uint8], Integers], Callable[[str], Integers]]
+# The bytes of texts one after another and where each begins → a function from salts to the slot of each text: (S, n).
+Slots = Callable[[NDArray[np.uint8], Integers], Callable[[Sequence[str]], Integers]]
 
 
 def draw_sums(
@@ -36,7 +36,7 @@ def draw_sums(
 
     ``columns``: name → centre and scale. Added as whole millionths; where Σ |x - centre| is at most n·scale, as with
     a column's own mean and deviation, they are exact below 9·10⁹ rows, so that every engine and partitioning finds
-    the same sums. ``slots`` gives the slots of texts under a salt. One scan, and a shuffle of one row for each
+    the same sums. ``slots`` gives the slots of texts under salts. One scan, and a shuffle of one row for each
     partition, stratum, draw and arm. Raises StatisticError above ``max_rows`` of these.
     """
     salts, ends = tuple(f"{rule.salt}/{draw}" for draw in range(draws)), tuple(end for _, end in rule.edges[:-1])
@@ -95,20 +95,16 @@ class _Draws:
         parts = [(found.setdefault(name, np.zeros(shape)), span) for name, span in spans]
         for sums, span in parts:
             sums[:, -1] += table[span].sum(axis=0)
+        before = np.empty((TOGETHER, len(self.ends), len(table)))  # 1 where a slot lies before an arm's end
         for first in range(0, len(self.salts), TOGETHER):
             salts = self.salts[first : first + TOGETHER]
-            before = self._before([slots(salt) for salt in salts])
-            for sums, span in parts:
-                inside = before[:, span] @ table[span]
-                sums[first : first + len(salts), :-1] += inside.reshape(len(salts), len(self.ends), -1)
-
-    def _before(self, slots: Sequence[Integers]) -> Array:
-        """1 where a row's slot lies before an arm's end, by salt and arm: (salts · ends, n)."""
-        before = np.empty((len(slots), len(self.ends), len(slots[0])))
-        for place, slot in enumerate(slots):
+            places = slots(salts)
             for arm, end in enumerate(self.ends):
-                np.less(slot, end, out=before[place, arm])
-        return before.reshape(-1, before.shape[2])
+                np.less(places, end, out=before[: len(salts), arm])
+            flat = before[: len(salts)].reshape(-1, len(table))
+            for sums, span in parts:
+                inside = flat[:, span] @ table[span]
+                sums[first : first + len(salts), :-1] += inside.reshape(len(salts), len(self.ends), -1)
 
     def _table(self, batch: pa.RecordBatch) -> Array:
         """1 and the columns in whole millionths of their scale, (n, 1 + columns); what is not there counts as 0."""

@@ -23,10 +23,11 @@ def test_every_length() -> None:
     texts = [long[:n] for n in range(115)] + ["", "17", "-9223372036854775808"]
     found = Texts.of(*laid_out(texts, b"xyz"))
     for salt in ("", "s/0", "盐"):
-        assert found.salted(salt).view(np.int64).tolist() == [salted(text, salt) for text in texts]
+        assert found.salted([salt, "0"])[0].view(np.int64).tolist() == [salted(text, salt) for text in texts]
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=8), salt=st.text("sé/1"))
 def test_slots(texts: list[str], salt: str) -> None:
-    assert slots(*laid_out(texts))(salt).tolist() == [slot(salted(text, salt)) for text in texts]
+    wanted = [[slot(salted(text, name)) for text in texts] for name in (salt, "1")]
+    assert slots(*laid_out(texts))([salt, "1"]).tolist() == wanted
