@@ -18,8 +18,12 @@ TONES = {"scale": "pass", "stop": "invalid", "keep_testing": "muted", "unknown":
 ASSUMPTIONS = ("complete", "apart", "alike", "lasting", "prior")
 WORDS = ("shrunk", "winners_curse", "interval_shrunk")
 MAX_LINES = 8
+# Where an estimate and the ends of its interval stand.
+MEASURED, SHRUNK = ("naive", "naive_low", "naive_high"), ("effect", "low", "high")
+ADDED, TOTAL = ("contribution", "contribution_low", "contribution_high"), ("total", "low", "high")
 
 Row = Mapping[str, Any]
+Keys = tuple[str, str, str]
 
 
 def page(result: Result, facts: Mapping[str, Any], phrases: Phrases) -> Page:
@@ -67,10 +71,19 @@ def _shown(value: object, unit: str, places: int | None = None) -> str:
     return numbers.FORMATTERS[unit](value, places, True)
 
 
-def _span(row: Row, keys: tuple[str, str, str], unit: str) -> tuple[str, str]:
-    """An estimate and its interval, with the digits that the interval needs."""
+def _three(row: Row, keys: Keys) -> tuple[float, float, float]:
     estimate, low, high = (numbers.as_float(row.get(key)) for key in keys)
-    places = numbers.interval_places(estimate, low, high, unit)
+    return estimate, low, high
+
+
+def _places(rows: Sequence[Row], keys: Keys, unit: str) -> int | None:
+    """The digits of a column of estimates with their intervals."""
+    return numbers.column_places((_three(row, keys) for row in rows), unit)
+
+
+def _span(row: Row, keys: Keys, unit: str, places: int | None) -> tuple[str, str]:
+    """An estimate and its interval."""
+    estimate, low, high = _three(row, keys)
     return _shown(estimate, unit, places), numbers.interval(low, high, unit, places)
 
 
@@ -88,12 +101,11 @@ def _added_answer(phrases: Phrases, result: Result, rows: Sequence[Row]) -> Answ
     """The total, and who brought most of it; what could not be estimated or did not count has no share."""
     unit = _unit(result)
     counted = [row for row in rows if numbers.as_float(row.get("share")) == numbers.as_float(row.get("share"))]
-    keys = ("contribution", "contribution_low", "contribution_high")
-    if all(numbers.as_float(row.get("reached")) != numbers.as_float(row.get("reached")) for row in rows):
-        keys = ("effect", "low", "high")
-    lines = []
+    known = any(numbers.as_float(row.get("reached")) == numbers.as_float(row.get("reached")) for row in rows)
+    keys, lines = ADDED if known else SHRUNK, []
+    places = _places(counted, keys, unit)
     for row in counted[:MAX_LINES]:
-        added, span = _span(row, keys, unit)
+        added, span = _span(row, keys, unit, places)
         lines.append(phrases("added_line", action=clip(row["action"], 60), added=added, span=span,
                              share=numbers.percent(row["share"], 0)))  # fmt: skip
     if len(counted) > MAX_LINES:
@@ -101,8 +113,9 @@ def _added_answer(phrases: Phrases, result: Result, rows: Sequence[Row]) -> Answ
     totals = records(table_of(result, "totals"))
     if not totals:
         return Answer(phrases("q_added"), phrases("added_none"), [("", [phrases("added_none_is")])])
-    total, span = _span(totals[0], ("total", "low", "high"), unit)
-    told = phrases("added_" + str(totals[0]["actions"]), n=totals[0]["n"], total=total, span=span)
+    total, span = _span(totals[0], TOTAL, unit, _places(totals, TOTAL, unit))
+    key = "added_lifts" if unit == "percent" and not known else "added_" + str(totals[0]["actions"])
+    told = phrases(key, n=totals[0]["n"], total=total, span=span)
     return Answer(phrases("q_added"), total, [("", [told, *lines])])
 
 
@@ -123,7 +136,7 @@ def _luck_answer(phrases: Phrases, result: Result) -> Answer:
                      tau=numbers.FORMATTERS[unit](prior["tau"], None, False))]  # fmt: skip
     won = [row for row in records(table_of(result, "totals")) if row["actions"] == "winners"]
     for row in won:
-        total, span = _span(row, ("total", "low", "high"), unit)
+        total, span = _span(row, TOTAL, unit, _places(records(table_of(result, "totals")), TOTAL, unit))
         told = {"naive": _shown(row["naive"], unit), "total": total, "span": span, "n": row["n"]}
         lines.append(phrases("luck_winners", **told))
     return Answer(phrases("q_luck"), "", [("", lines)])
@@ -136,20 +149,22 @@ def _tiles(phrases: Phrases, result: Result, rows: Sequence[Row]) -> list[tuple[
     if told:
         found.append((phrases("tile_launched"), numbers.count(sum(text != "no" for text in told))))
     if totals:
-        found.append((phrases("tile_total"), _shown(totals[0]["total"], _unit(result))))
+        unit = _unit(result)
+        total, _ = _span(totals[0], TOTAL, unit, _places(totals, TOTAL, unit))
+        found.append((phrases("tile_total"), total))
     return found
 
 
 def _figure(phrases: Phrases, result: Result, rows: Sequence[Row]) -> Figure:
     """The forest of shrunk effects, each with the effect as measured."""
-    unit = _unit(result)
-    lines = []
+    unit, lines = _unit(result), []
+    places = _places(rows, SHRUNK, unit)
     for row in rows:
-        effect, low, high = (numbers.as_float(row.get(key)) for key in ("effect", "low", "high"))
+        effect, low, high = _three(row, SHRUNK)
         tone = "up" if low > 0 else "down" if high < 0 else ""
-        measured, least, most = (numbers.as_float(row.get(key)) for key in ("naive", "naive_low", "naive_high"))
+        measured, least, most = _three(row, MEASURED)
         advice = phrases.name("advice", row["advice"])
-        text, span = _span(row, ("effect", "low", "high"), unit)
+        text, span = _span(row, SHRUNK, unit, places)
         main, twin = Mark(effect, low, high, tone), Mark(measured, least, most)
         lines.append(ForestRow(str(row["action"]), advice, main, twin, f"{text}  {span}"))
     words = phrases.plain("legend_shrunk"), phrases.plain("legend_measured")
@@ -167,17 +182,10 @@ def _effects_section(phrases: Phrases, result: Result, rows: Sequence[Row]) -> S
 
 
 def _actions_table(phrases: Phrases, result: Result, rows: Sequence[Row]) -> Table:
-    unit = _unit(result)
-    shown = []
+    unit, shown = _unit(result), []
+    places = {keys: _places(rows, keys, unit) for keys in (MEASURED, SHRUNK, ADDED)}
     for row in rows:
-        naive, effect, added = (
-            Cell(*_span(row, keys, unit))
-            for keys in (
-                ("naive", "naive_low", "naive_high"),
-                ("effect", "low", "high"),
-                ("contribution", "contribution_low", "contribution_high"),
-            )
-        )
+        naive, effect, added = (Cell(*_span(row, keys, unit, digits)) for keys, digits in places.items())
         reached = numbers.percent(row["reached"]) if unit == "percent" else numbers.count(row["reached"])
         advice = Cell(phrases.name("advice", row["advice"]), tone=TONES[str(row["advice"])], badge=True)
         launched = clip(phrases.name("launched", row["launched"] or "unknown"), 20)
@@ -191,11 +199,9 @@ def _actions_table(phrases: Phrases, result: Result, rows: Sequence[Row]) -> Tab
 
 
 def _totals_section(phrases: Phrases, result: Result) -> Section | None:
-    unit = _unit(result)
-    rows = []
-    for row in records(table_of(result, "totals")):
-        naive = Cell(*_span(row, ("naive", "naive_low", "naive_high"), unit))
-        total = Cell(*_span(row, ("total", "low", "high"), unit))
+    unit, found, rows = _unit(result), records(table_of(result, "totals")), []
+    for row in found:
+        naive, total = (Cell(*_span(row, keys, unit, _places(found, keys, unit))) for keys in (MEASURED, TOTAL))
         rows.append([Cell(phrases.name("total", row["actions"])), Cell(numbers.count(row["n"])), naive, total])
     columns = [Column(phrases("c_actions"))]
     columns += [Column(phrases("c_" + key), "right") for key in ("actions_n", "measured", "shrunk")]

@@ -129,7 +129,7 @@ def test_a_lucky_winner_is_told() -> None:
     y = [0.21, *np.random.default_rng(1).normal(0, 0.1, 59)]
     rows = solve(REVENUE, compressed(y, [0.1] * 60)).diagnostics["actions"].set_index("action")
     assert rows.loc["e00", "advice"] == "keep_testing"
-    assert say("portfolio_luck", naive="+0.21") in rows.loc["e00", "reason"]
+    assert say("portfolio_luck", naive="+0.210") in rows.loc["e00", "reason"]
     assert rows.loc["e00", "high"] < 0.21 + Z * 0.1
 
 

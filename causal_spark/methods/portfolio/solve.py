@@ -68,7 +68,8 @@ class _Solved:
 
     def check(self, found: Findings) -> None:
         """How the prior fits."""
-        centre, tau = self.shown(self.shrunk.centre), self.shown(self.shrunk.tau).lstrip("+")
+        places = self.places(self.shrunk.centre, max(self.shrunk.tau, abs(self.shrunk.centre)))
+        centre, tau = self.shown(self.shrunk.centre, places), self.shown(self.shrunk.tau, places).lstrip("+")
         if self.shrunk.tau > 0:
             found.add("PRIOR", "pass", TABLE, count=len(self.used), centre=centre, tau=tau)
         else:
@@ -78,8 +79,21 @@ class _Solved:
         if strange:
             found.add("OUTLYING", "warn", TABLE, ", ".join(strange[:5]), count=len(strange))
 
-    def shown(self, value: float) -> str:
-        return f"{value:+.2%}" if self.method.term == "lift" else f"{value:+,.4g}"
+    @property
+    def scale(self) -> tuple[float, str]:
+        """What a shown effect is multiplied with, and its mark."""
+        return (100.0, "%") if self.method.term == "lift" else (1.0, "")
+
+    def places(self, effect: float, half: float) -> int:
+        """Digits after the point: two of ``half``, half the width of the interval, but at most four of the effect."""
+        if not half > 0:
+            return 2
+        digits = [n - math.floor(math.log10(x * self.scale[0])) for n, x in ((1, half), (3, max(abs(effect), half)))]
+        return min(max(min(digits), 0), 9)
+
+    def shown(self, value: float, places: int) -> str:
+        factor, mark = self.scale
+        return f"{round(value * factor, places) + 0.0:+,.{places}f}{mark}".replace("-", "\N{MINUS SIGN}")
 
     def prior(self) -> dict[str, Any]:
         """What actions do on average and how much they differ, beside the spread that was seen and its noise."""
@@ -114,11 +128,12 @@ class _Solved:
         """Why the advice, in a sentence or two."""
         worse = row.p_positive if self.method.better == "lower" else float(stats.norm.sf(row.effect / row.std_dev))
         chance = worse if row.advice == "stop" else 1 - worse
-        ends = {"low": self.shown(row.low), "high": self.shown(row.high)}
-        said = [say(f"portfolio_{row.advice}", self.language, action=row.name, effect=self.shown(row.effect),
+        places = self.places(row.effect, (row.high - row.low) / 2)
+        ends = {"low": self.shown(row.low, places), "high": self.shown(row.high, places)}
+        said = [say(f"portfolio_{row.advice}", self.language, action=row.name, effect=self.shown(row.effect, places),
                     chance="> 99.9%" if chance > 0.999 else f"{chance:.1%}", **ends)]  # fmt: skip
         if row.advice == "keep_testing" and is_winner(self.method, action):
-            said.append(say("portfolio_luck", self.language, naive=self.shown(action.effect.estimate)))
+            said.append(say("portfolio_luck", self.language, naive=self.shown(action.effect.estimate, places)))
         if row.advice == "stop" and action.launched:
             said.append(say("portfolio_take_back", self.language))
         if row.advice == "scale" and action.launched is False:
