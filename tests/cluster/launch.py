@@ -31,6 +31,31 @@ class Done:
     err: str
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A standalone cluster and how to submit to it; ``folder`` holds the ``work0`` and ``work1`` of its workers."""
+
+    home: Path
+    folder: Path
+    archive: Path
+    master: str
+    driver: Mapping[str, str]
+
+    def submit(self, script: Path, *arguments: str) -> Done:
+        """``spark-submit`` of a script with the package's archive alone on the executors."""
+        command = [
+            str(self.home / "bin" / "spark-submit"), "--master", self.master, "--driver-memory", "640m",
+            "--conf", "spark.executor.memory=512m", "--conf", "spark.sql.shuffle.partitions=2",
+            "--conf", "spark.driver.bindAddress=127.0.0.1", "--conf", "spark.driver.host=127.0.0.1",
+            "--conf", "spark.ui.enabled=false", "--py-files", str(self.archive), str(script), *arguments,
+        ]  # fmt: skip
+        return run(command, self.driver, self.folder, timeout=480)
+
+    def executors(self) -> set[Path]:
+        """The folder that each worker has made for each application."""
+        return {path for i in range(2) for path in (self.folder / f"work{i}").glob("app-*")}
+
+
 def spark_home(folder: Path) -> Path:
     """A SPARK_HOME of links to the installed pyspark: Spark writes its ``work`` there, and not into the package."""
     import pyspark

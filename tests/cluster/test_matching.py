@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from causal_spark import storage
 from tests.cluster import launch
+from tests.cluster.compare import same_rows, same_tables
 from tests.cluster.killed_sweep import configuration
 from tests.run import ROOT
 
@@ -44,24 +43,12 @@ def units(folder: Path) -> Path:
     return path
 
 
-def test_the_cluster_gives_the_numbers_of_one_machine(home, java, folder, units):
+def test_the_cluster_gives_the_numbers_of_one_machine(cluster, folder, archive, units):
     """By spark-submit with the archive alone on the executors: estimates to 1e-9, pairs and weights identical."""
-    archive = launch.package(folder)
-    daemons = folder / "conf"
-    daemons.mkdir()
-    driver = launch.environment(home, java, folder, ROOT / "conf")
     for name in ("cluster", "alone"):
         config = configuration(str(units), folder / name, "replace")
         (folder / f"{name}.yml").write_text(json.dumps(config), encoding="utf-8")
-    with launch.standalone(home, launch.environment(home, java, folder, daemons), folder, workers=2) as master:
-        command = [
-            str(home / "bin" / "spark-submit"), "--master", master, "--driver-memory", "640m",
-            "--conf", "spark.executor.memory=512m", "--conf", "spark.sql.shuffle.partitions=2",
-            "--conf", "spark.driver.bindAddress=127.0.0.1", "--conf", "spark.driver.host=127.0.0.1",
-            "--conf", "spark.ui.enabled=false", "--py-files", str(archive),
-            str(ROOT / "jobs" / "matching.py"), "--config", str(folder / "cluster.yml"),
-        ]  # fmt: skip
-        done = launch.run(command, driver, folder, timeout=240)
+    done = cluster.submit(ROOT / "jobs" / "matching.py", "--config", str(folder / "cluster.yml"))
     assert done.code == 0, done.err[-3000:]
     local = [sys.executable, "-m", "causal_spark.cli", "run", str(folder / "alone.yml"), "--engine", "sail"]
     env = {**os.environ, "PYTHONPATH": str(archive)}
@@ -88,16 +75,6 @@ def test_an_executor_lost_in_a_sweep_changes_nothing(kind, home, java, units, tm
 
 
 def same(first: Path, second: Path, tolerance: float) -> None:
-    manifests = [json.loads((run / "manifest.json").read_text(encoding="utf-8")) for run in (first, second)]
-    assert manifests[0]["tables"] == manifests[1]["tables"]
-    for table in manifests[0]["tables"]:
-        frames = [storage.read_frame(str(run / table)) for run in (first, second)]
-        pd.testing.assert_frame_equal(*frames, rtol=tolerance, atol=1e-12)
+    same_tables(first, second, tolerance)
     for table, keys in (("pairs", ["treated_id", "control_id"]), ("weights", ["unit"])):
-        frames = [
-            pq.read_table(run / table).to_pandas().sort_values(keys, ignore_index=True) for run in (first, second)
-        ]
-        assert len(frames[0]) > 0
-        pd.testing.assert_frame_equal(*frames, rtol=1e-12, atol=0)  # distances of equal rows are the same bits
-        for key in keys:
-            assert (frames[0][key] == frames[1][key]).all()
+        same_rows(first, second, table, keys, 1e-12)  # distances of equal rows are the same bits
