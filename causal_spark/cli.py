@@ -39,15 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.do(arguments, language))
     except CausalSparkError as error:
-        print(error.text(language), file=sys.stderr)
+        print(error.text(_language(arguments)), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if os.environ.get("CAUSAL_SPARK_TRACEBACK"):
             raise
-        reason = " ".join(str(error).split())[:300]
-        print(say("unexpected", language, kind=type(error).__name__, reason=printable(scrub(reason))), file=sys.stderr)
+        reason = printable(scrub(" ".join(str(error).split())[:300]))
+        print(say("unexpected", _language(arguments), kind=type(error).__name__, reason=reason), file=sys.stderr)
         return 1
 
 
@@ -109,7 +109,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def _language(arguments: argparse.Namespace) -> str:
-    """The language of messages: --language, CAUSAL_SPARK_LANGUAGE, else that of the locale."""
+    """The language of messages: that of the report or --language, CAUSAL_SPARK_LANGUAGE, else that of the locale."""
     for name in (getattr(arguments, "language", None), os.environ.get("CAUSAL_SPARK_LANGUAGE")):
         if name in LANGUAGES:
             return str(name)
@@ -153,7 +153,8 @@ def _run(arguments: argparse.Namespace, language: str) -> int:
     name = str(data.get("job") or arguments.job or "")
     if arguments.job and name != arguments.job:
         raise ConfigError("other_job", got=name, job=arguments.job)
-    return _report(data, name, arguments.engine, _data_language(data, language))
+    arguments.language = _data_language(data, language)
+    return _report(data, name, arguments.engine, arguments.language)
 
 
 def _data_language(data: Mapping[str, Any], language: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from causal_spark.words import say
 
@@ -23,11 +24,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+def _safe(value: object) -> object:
+    """A value as it may be shown; a text for each language as such."""
+    if isinstance(value, dict):
+        return {language: _safe(text) for language, text in value.items()}
+    return printable(scrub(value)) if isinstance(value, str) else value
+
+
 class CausalSparkError(Exception):
     """An error with a sentence from the catalogue ``words/*.yml`` and the exit code of the job.
 
     ``key`` names the sentence, ``values`` fill its placeholders. ``str(error)`` is the English
-    sentence, ``error.text("zh")`` the Chinese one. Secrets and control characters do not get into ``values``.
+    sentence, ``error.text("zh")`` the Chinese one. A value may be a text for each language. Secrets and control
+    characters do not get into ``values``.
     """
 
     exit_code = 1
@@ -35,10 +44,11 @@ class CausalSparkError(Exception):
     def __init__(self, key: str, /, **values: object) -> None:
         super().__init__(key)
         self.key = key
-        self.values = {k: printable(scrub(v)) if isinstance(v, str) else v for k, v in values.items()}
+        self.values: dict[str, Any] = {k: _safe(v) for k, v in values.items()}
 
     def text(self, language: str = "en") -> str:
-        return say(self.key, language, **self.values)
+        chosen = {k: v[language] if isinstance(v, dict) else v for k, v in self.values.items()}
+        return say(self.key, language, **chosen)
 
     def __str__(self) -> str:
         return self.text()

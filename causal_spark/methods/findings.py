@@ -7,7 +7,7 @@ import math
 from causal_spark.errors import GateError
 from causal_spark.results import Check
 from causal_spark.statistics import Ranges
-from causal_spark.words import say
+from causal_spark.words import LANGUAGES, say
 
 
 class Findings:
@@ -16,24 +16,31 @@ class Findings:
     def __init__(self, language: str = "en") -> None:
         self.language = language
         self.found: list[Check] = []
+        self._stops: list[tuple[str, str, dict[str, object]]] = []
 
     def add(self, code: str, verdict: str, table: str = "", column: str = "", *, count: float = math.nan,
             share: float = math.nan, threshold: float = math.nan, **values: object) -> None:  # fmt: skip
         """Record a finding with the sentence ``check_<code>``, or ``check_<code>_pass`` if it passed."""
         key = f"check_{code.lower()}" + ("_pass" if verdict == "pass" else "")
         numbers = {"count": shown(count), "share": percent(share), "threshold": percent(threshold)}
-        message = say(key, self.language, table=table, column=column, **{**numbers, **values})
+        every = {"table": table, "column": column, **numbers, **values}
+        message = say(key, self.language, **every)
+        if verdict == "stop":
+            self._stops.append((code, key, every))
         self.found.append(Check(code, verdict, message, table, column, count, share, threshold))
 
     def refuse(self) -> None:
-        """Raise GateError with the first two sentences of what stops the job."""
-        stops = [check for check in self.found if check.verdict == "stop"]
+        """Raise GateError with the first two sentences of what stops the job, in every language."""
+        stops = self._stops
         if not stops:
             return
-        sentences = " ".join(f"{check.code}: {check.message}" for check in stops[:2])
         more = f" (+{len(stops) - 2})" if len(stops) > 2 else ""
-        error = GateError("gate_refused", findings=sentences + more)
-        error.add_note("\n".join(check.code for check in stops))
+        texts = {
+            language: " ".join(f"{code}: {say(key, language, **values)}" for code, key, values in stops[:2]) + more
+            for language in LANGUAGES
+        }
+        error = GateError("gate_refused", findings=texts)
+        error.add_note("\n".join(code for code, _, _ in stops))
         raise error
 
     def empty(self, table: str, rows: int) -> None:

@@ -102,8 +102,8 @@ def _plan_figure(phrases: Phrases, result: Result) -> Figure:
     texts = []
     for _, row in plan.iterrows():
         bound = phrases.name("bound", row["binding"]) if row["binding"] else ""
-        marginal = phrases.plain("marginal_text", now=numbers.plain(row.get("marginal_now")),
-                                 planned=numbers.plain(row.get("marginal_planned")))  # fmt: skip
+        ends = {end: numbers.plain(row.get(f"marginal_{end}")) for end in ("now", "planned")}
+        marginal = "" if row["binding"] == "no_curve" else phrases.plain("marginal_text", **ends)
         texts.append(f"{marginal} {bound}".strip())
     svg = draw.pairs(list(map(str, plan["channel"])), plan["spend_now"].tolist(), plan["spend_planned"].tolist(), texts,
                      name="plan", words=(phrases.plain("word_now"), phrases.plain("word_planned")))  # fmt: skip

@@ -24,7 +24,8 @@ def fit(present: ArrayLike, successes: ArrayLike, trials: ArrayLike, ridge: floa
     """Newton's method for binomial counts of m channel sets: ``present`` (m, n), ``successes``, ``trials`` (m,).
 
     ``ridge`` is the penalty ½·ridge·Σ slope² in units of journeys: negligible with data, and what keeps a channel
-    that always or never converts finite. Raises StatisticError if it does not converge.
+    that always or never converts finite. Where all or none convert, no channel has a slope. Raises StatisticError if
+    it does not converge.
     """
     x = np.column_stack([np.ones(len(np.asarray(successes))), np.asarray(present, float)])
     y, n = np.asarray(successes, float), np.asarray(trials, float)
@@ -33,6 +34,8 @@ def fit(present: ArrayLike, successes: ArrayLike, trials: ArrayLike, ridge: floa
     beta = np.zeros(x.shape[1])
     rate = (y.sum() + 0.5) / (n.sum() + 1)
     beta[0] = np.log(rate / (1 - rate))
+    if not 0 < y.sum() < n.sum():
+        return Presence(float(beta[0]), beta[1:], np.full((len(beta), len(beta)), np.nan))
     bread = np.eye(len(beta))
     for _ in range(200):
         p = 1 / (1 + np.exp(-(x @ beta)))

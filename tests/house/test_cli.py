@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from causal_spark import cli
-from causal_spark.errors import CausalSparkError
-from causal_spark.words import LANGUAGES, catalogue
+from causal_spark.errors import CausalSparkError, GateError
+from causal_spark.methods.findings import Findings
+from causal_spark.words import LANGUAGES, catalogue, say
 
 
 def test_init_writes_a_configuration_that_validates(tmp_path, monkeypatch, capsys) -> None:
@@ -96,3 +97,25 @@ def test_a_stage_may_name_what_it_works_on(capsys) -> None:
         progress("compress mail")
     first, second = capsys.readouterr().err.splitlines()
     assert second == f"{first}: mail"
+
+
+def test_what_the_gate_found_is_said_in_either_language() -> None:
+    """Also where the findings themselves are kept in the language of the report."""
+    found = Findings("en")
+    found.add("NULL_KEY", "stop", "units", "user_id", count=3, share=0.01)
+    with pytest.raises(GateError) as caught:
+        found.refuse()
+    for language in LANGUAGES:
+        sentence = say("check_null_key", language, table="units", column="user_id", count="3", share="1.0%")
+        assert f"NULL_KEY: {sentence}" in caught.value.text(language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_errors_speak_the_language_of_the_report(language: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CAUSAL_SPARK_LANGUAGE", "en" if language == "zh" else "zh")
+    file = tmp_path / "budget.yml"
+    file.write_text(f"job: budget\nreport: {{language: {language}}}\ninput: {{history: {{table: {tmp_path}/none}}}}\n"
+                    f"method: {{risk: -1}}\noutput: {{path: {tmp_path}/out}}\n", encoding="utf-8")  # fmt: skip
+    assert cli.main(["run", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert ("应为" in told) == (language == "zh") and ("expected" in told) == (language == "en")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causal_spark.methods.attribution import Attribution, cutting, solve
+from causal_spark.methods.attribution import Attribution, credits, cutting, solve
 from causal_spark.methods.attribution.journeys import Rules
 from tests.journey_buckets import DAY, credit, of_events
 
@@ -63,3 +63,18 @@ def test_a_young_journey_counts_by_the_conversions_of_its_age() -> None:
                            lag=(0.5, 0.5, 1.0, 1.0))  # fmt: skip
     last = np.array([round((10 - age) * DAY) for age in (0.9, 1, 2, 3, 4, 9)])
     assert cutting._null_weight(last, rules).tolist() == [0, 500_000, 500_000, 1_000_000, 1_000_000, 1_000_000]
+
+
+def test_samples_without_a_conversion_are_samples() -> None:
+    """Of three conversions one replicate in twenty has none: it has no credit, and the others keep their interval."""
+    touches = [(f"p{i}", day, "abc"[(i + day) % 3]) for i in range(30) for day in range(1 + i % 3)]
+    bought = [(f"p{i}", 5.0, 1.0) for i in (1, 5, 9)]
+    method = Attribution(models=("markov_1", "logistic", "additive_hazard", "shapley_rate"), person="p", time="t",
+                         channel="c", value="v", replicates=200)  # fmt: skip
+    made = of_events(method, touches, bought)
+    assert (credits.Segment(method, made, 0).attributed_replicates[:, 0] == 0).any()
+    frame = solve(method, made).estimates
+    mine = frame[~frame["term"].str.startswith("(")]
+    assert (mine["std_error"] > 0).all() and mine["estimate"].notna().all()
+    none = solve(method, of_events(method, touches, [("eve", 1.0, 1.0)])).estimates
+    assert (none[~none["term"].str.startswith("(")]["estimate"] == 0).all()

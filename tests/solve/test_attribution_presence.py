@@ -45,3 +45,10 @@ def test_a_channel_that_always_converts_stays_finite() -> None:
     model = presence.fit([[True, False], [False, True]], [40, 0], [40, 40])
     assert np.isfinite(model.slopes).all()
     assert model.slopes[0] > 1 > -1 > model.slopes[1]
+
+
+@pytest.mark.parametrize("successes", [[0, 0], [8, 5]])
+def test_where_all_or_none_convert_no_channel_is_told_apart(successes: list[int]) -> None:
+    model = presence.fit([[1, 0], [1, 1]], successes, [8, 5])
+    assert model.slopes.tolist() == [0, 0] and np.isnan(model.vcov).all()
+    assert presence.lost(model, [[1, 0], [1, 1]]).tolist() == [[0, 0], [0, 0]]

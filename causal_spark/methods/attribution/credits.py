@@ -220,8 +220,10 @@ def _outcomes(sums: Array) -> Array:
 
 
 def _shared(effects: Array, totals: Array) -> Array:
-    """Each outcome's total in proportion to the removal effects."""
-    return np.column_stack([chains.shared(effects[:, k], float(totals[k])) for k in range(len(totals))])
+    """Each outcome's total in proportion to the removal effects; nothing of nothing."""
+    none = np.zeros(len(effects))
+    return np.column_stack([chains.shared(effects[:, k], float(whole)) if whole else none
+                            for k, whole in enumerate(totals)])  # fmt: skip
 
 
 def _by_presence(inside: NDArray[np.bool_], sums: Array) -> Array:
