@@ -234,7 +234,8 @@ def _path_figures(phrases: Phrases, result: Result) -> list[Figure]:
         shares = grid.reindex(index=rows, columns=columns, fill_value=0.0).to_numpy()
         origins, ends_in = ([_place(phrases, name) for name in names] for names in (rows, columns))
         svg = draw.heat(origins, ends_in, shares, name="transitions")
-        caption = _caption(phrases, "fig_transitions_is", draw.MAX_CELLS, len(most))
+        cut = [phrases("figure_rows_shown", shown=len(rows), rows=len(most))] if len(rows) < len(most) else []
+        caption = phrases.joined([phrases("fig_transitions_is"), *cut])
         figures.append(Figure("transitions", svg, caption, phrases.plain("fig_transitions")))
     panels: list[tuple[str, Sequence[float], dict[str, Sequence[float]]]] = []
     lags = table_of(result, "lags")

@@ -89,17 +89,17 @@ def channels(method: Attribution, counts: Mapping[str, int], table: str, found: 
     total = max(sum(counts.values()), 1)
     empty = sum(n for name, n in counts.items() if name == MISSING or not name.strip())
     if empty:
-        found.add("EMPTY_CHANNEL", "stop", table, method.channel or "", count=empty, share=empty / total)
+        found.add("EMPTY_CHANNEL", "stop", table, method.channel or "channel", count=empty, share=empty / total)
     if method.channels:
         for name in sorted(set(counts) - set(method.channels) - {MISSING}):
-            found.add("UNKNOWN_CHANNEL", "stop", table, method.channel or "", count=counts[name],
+            found.add("UNKNOWN_CHANNEL", "stop", table, method.channel or "channel", count=counts[name],
                       share=counts[name] / total, label=name, hint=nearest(name, method.channels))  # fmt: skip
     many = [model for model in method.models if model in SETS]
     if many and len(counts) > MAX_SET:
-        found.add("TOO_MANY_CHANNELS", "stop", table, method.channel or "", count=len(counts),
+        found.add("TOO_MANY_CHANNELS", "stop", table, method.channel or "channel", count=len(counts),
                   models=", ".join(many), most=MAX_SET)  # fmt: skip
     if not found.found or all(check.verdict == "pass" for check in found.found):
-        found.add("CHANNELS", "pass", table, method.channel or "", count=len(counts))
+        found.add("CHANNELS", "pass", table, method.channel or "channel", count=len(counts))
 
 
 def names(method: Attribution, counts: Collection[str], table: str, found: Findings) -> None:
@@ -110,13 +110,13 @@ def names(method: Attribution, counts: Collection[str], table: str, found: Findi
         alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).split()).casefold(), []).append(name)
     for same in alike.values():
         if len(same) > 1:
-            found.add("SIMILAR_CHANNELS", "warn", table, method.channel or "", count=len(same),
+            found.add("SIMILAR_CHANNELS", "warn", table, method.channel or "channel", count=len(same),
                       names=", ".join(repr(name) for name in same))  # fmt: skip
     named = [("exclude", name) for name in method.exclude] + [("drop_last", name) for name in method.drop_last]
     named += [("direct", method.direct)] if "last_non_direct" in method.models else []
     for key, name in named:
         if (name.partition(JOINER)[0] if method.by else name) not in known:
-            found.add("NAMED_CHANNEL_MISSING", "warn", table, method.channel or "", key=key, label=name,
+            found.add("NAMED_CHANNEL_MISSING", "warn", table, method.channel or "channel", key=key, label=name,
                       hint=nearest(name, known))  # fmt: skip
 
 

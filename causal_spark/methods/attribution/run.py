@@ -33,16 +33,17 @@ def compress(
     """
     found = Findings(language)
     progress("gate")
+    # what can be refused without the journeys comes before them
+    costs = _costs(method, frames["spend"]) if "spend" in frames else None
+    spent = _period_costs(method, frames["spend"]) if costs is not None and method.spend and method.spend.time else None
+    lifts = lift.read(method, frames.get("lift"))
     if "paths" in frames:
         done = from_paths(method, frames, progress, found)
     else:
         done = from_events(engine, method, frames, scratch, progress, found)
     known = done.tokens[: done.channels]
-    costs = _costs(method, frames["spend"]) if "spend" in frames else None
-    spent = _period_costs(method, frames["spend"]) if costs is not None and method.spend and method.spend.time else None
     if costs is not None:
         checks.costs(known, costs, found)
-    lifts = lift.read(method, frames.get("lift"))
     checks.lifts(known, method.outcomes, lifts, found)
     found.refuse()
     return replace(done, costs=costs, period_costs=spent, lifts=lifts, checks=tuple(found.found))
