@@ -29,8 +29,13 @@ def cells(path: Path) -> list[str]:
     return [cell for cell in found if cell.strip()]
 
 
-def run_notebook(path: Path, spark: Any, answers: dict[str, str]) -> tuple[dict[str, Any], list[pd.DataFrame]]:
-    """Run the cells in one namespace with stand-ins for what Databricks gives; the names left, and what was shown."""
+def run_notebook(
+    path: Path, spark: Any, answers: dict[str, str], until: str | None = None
+) -> tuple[dict[str, Any], list[pd.DataFrame]]:
+    """Run the cells in one namespace with stand-ins for what Databricks gives; the names left, and what was shown.
+
+    ``until``: stop before the cell that holds this text.
+    """
     shown: list[pd.DataFrame] = []
     pages: list[str] = []
     widgets: dict[str, str] = {}
@@ -44,14 +49,18 @@ def run_notebook(path: Path, spark: Any, answers: dict[str, str]) -> tuple[dict[
     dbutils = SimpleNamespace(widgets=SimpleNamespace(text=widget, dropdown=widget, get=widgets.__getitem__))
     names = {"spark": spark, "display": display, "displayHTML": pages.append, "dbutils": dbutils, "pages": pages}
     for cell in cells(path):
+        if until is not None and until in cell:
+            break
         exec(compile(cell, str(path), "exec"), names)
     return names, shown
 
 
 @pytest.fixture(scope="module")
-def notebook(spark, tmp_path_factory) -> tuple[dict[str, Any], list[pd.DataFrame]]:
+def notebook(spark, engine, tmp_path_factory) -> tuple[dict[str, Any], list[pd.DataFrame]]:
+    """On Connect only the real trials and the shop: a stage costs a second there, and other tests run each pass."""
     folder = tmp_path_factory.mktemp("notebook")
-    return run_notebook(NOTEBOOK, spark, {"folder": str(folder), "users": "10000"})
+    until = None if engine == "sail" else "default_rng"
+    return run_notebook(NOTEBOOK, spark, {"folder": str(folder), "users": "10000"}, until)
 
 
 def one(frame: pd.DataFrame, **wanted: str) -> pd.Series:
@@ -132,11 +141,56 @@ def test_the_shop_is_decided_by_its_rule(notebook) -> None:
     assert decision["verdict"] == ("ship" if won and p < 0.05 else "stop")
 
 
+@pytest.mark.engines("sail")
+def test_the_drawn_checkout_is_answered_with_its_truth(notebook) -> None:
+    names, _ = notebook
+    estimates = names["estimates"]
+    spent = np.exp(3 + (0.6**2 + 0.5**2) / 2)
+    truth = 0.06 * spent / (spent + 0.2 * 8)
+    for method in ("cuped", "welch", "bootstrap"):
+        row = one(estimates, outcome="spent", method=method, term="lift")
+        assert abs(row["estimate"] - truth) < 4 * row["std_error"]
+    narrow, wide = (one(estimates, outcome="spent", method=name)["std_error"] for name in ("cuped", "welch"))
+    assert narrow < 0.95 * wide
+    cut = names["cuped"].set_index("outcome")["variance_reduction"]
+    assert cut["visits, by a line"] < 0.02 and cut["visits, by trees"] > 0.3
+    row = one(estimates, outcome="visits, by trees", method="cupac")
+    assert abs(row["estimate"] - 0.2) < 4 * row["std_error"]
+    assert set(estimates["method"]) >= {"quantile", "mann_whitney"}
+    assert names["margins"].set_index("outcome").loc["latency", "state"] == "safe"
+
+
+@pytest.mark.engines("sail")
+def test_three_looks_under_a_plan_are_found_in_the_tracked_runs(notebook) -> None:
+    names, _ = notebook
+    looks = names["looks"]
+    assert looks["look"].tolist() == [1, 2, 3]
+    assert looks["fraction"].tolist() == pytest.approx([0.3, 0.6, 1.0], abs=1e-3)
+    assert looks["bound"].is_monotonic_decreasing
+    assert looks["spent"].iloc[-1] == pytest.approx(0.05)
+
+
+@pytest.mark.engines("sail")
+def test_triggered_users_and_a_switchback_with_its_burn_in(notebook) -> None:
+    names, _ = notebook
+    effects = names["effects"].set_index("term")
+    diluted, plain = effects.loc["diluted difference"], effects.loc["difference"]
+    assert abs(diluted["estimate"] - 0.3 * 0.7) < 4 * diluted["std_error"]
+    assert diluted["std_error"] < plain["std_error"]
+    folder = names["folder"]
+    for burn_in, verdict, truth in ((0, "warn", -190 / 240), (60, "pass", -1.0)):
+        row = pd.read_parquet(f"{folder}/rides-{burn_in}/estimates").iloc[0]
+        assert abs(row["estimate"] - truth) < 4 * row["std_error"]
+        checks = pd.read_parquet(f"{folder}/rides-{burn_in}/checks").set_index("code")
+        assert checks.loc["CARRY_OVER", "verdict"] == verdict
+
+
+@pytest.mark.engines("sail")
 def test_reports_are_written_and_shown(notebook) -> None:
     names, _ = notebook
     (page,) = names["pages"]
     assert page.lstrip().lower().startswith("<!doctype html>")
-    for name in ("vouchers", "training", "training-99", "drugs", "shop"):
+    for name in ("vouchers", "training", "training-99", "drugs", "shop", "checkout", "strata", "clicks", "rides-60"):
         assert Path(names["folder"], name, "report.html").exists()
 
 
