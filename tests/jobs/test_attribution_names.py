@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from causal_spark.errors import GateError
+from causal_spark.errors import ConfigError, GateError
 from causal_spark.simulate_journeys import write_table
 from tests.jobs.test_attribution import _table, _times, config, run
 from tests.journey_buckets import credit
@@ -89,6 +89,37 @@ def test_spend_is_of_the_channel_as_it_is_written(spark, tmp_path: Path) -> None
     result = run(data).result
     assert result is not None
     assert "SPEND_UNKNOWN_CHANNEL" in codes(result) and "returns" not in result.diagnostics
+
+
+def spent(tmp_path: Path, channels: list[Any], costs: list[Any]) -> dict[str, Any]:
+    table = pa.table({"channel": pa.array(channels, pa.string()), "cost": pa.array(costs, pa.float64())})
+    folder = tables(tmp_path, _table([("ann", 1, "x", 1)]), spend=table)
+    data = config(folder, tmp_path / "out", models=["last"], spend={})
+    data["input"]["spend"] = {"table": str(folder / "spend")}
+    return data
+
+
+@pytest.mark.parametrize(("channels", "costs", "code"), [(["x"] * 3, [40.0, 41.0, float("nan")], "NAN_INF"),
+                                                         (["x", "x"], [40.0, float("inf")], "NAN_INF"),
+                                                         (["x", None], [40.0, 1.0], "NULL_KEY")])  # fmt: skip
+def test_spend_that_is_no_number_or_of_nobody_is_refused(spark, tmp_path: Path, channels, costs, code) -> None:
+    with pytest.raises(GateError, match=code):
+        run(spent(tmp_path, channels, costs))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cost_that_is_missing_is_told(spark, tmp_path: Path) -> None:
+    result = run(spent(tmp_path, ["x", "x"], [40.0, None])).result
+    assert result is not None
+    assert codes(result)["COST_MISSING"].startswith("1 rows (50.0%) of the table spend have no cost")
+    assert result.diagnostics["returns"]["cost"].tolist()[0] == 40.0
+
+
+@pytest.mark.parametrize("role", ["spend", "identity"])
+def test_columns_without_their_table_are_refused(spark, tmp_path: Path, role: str) -> None:
+    data = config(tables(tmp_path, _table([("ann", 1, "x", 1)])), tmp_path / "out", models=["last"], **{role: {}})
+    with pytest.raises(ConfigError, match=f"input.{role}"):
+        run(data)
 
 
 def test_an_alias_of_two_persons_is_told(spark, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from causal_spark.config import nearest
 from causal_spark.methods.attribution.compressed import Lift
-from causal_spark.methods.attribution.vocabulary import MAX_SET, SETS, Attribution
+from causal_spark.methods.attribution.vocabulary import MAX_SET, SETS, Attribution, Spend
 from causal_spark.methods.findings import Findings
 from causal_spark.spark import gate
 from causal_spark.spark.compress import MAX_ROWS
@@ -46,6 +46,23 @@ def check_conversions(method: Attribution, frame: Frame, found: Findings) -> Ran
         null_key(found, "conversions", column, ranges)
     amounts(found, "conversions", method.amounts, ranges)
     return ranges
+
+
+def check_spend(names: Spend, frame: Frame, found: Findings) -> None:
+    """Columns, types, keys and costs of the spend table; a cost that is not there counts 0, and is warned of."""
+    keys = [names.channel, *([names.time] if names.time else [])]
+    require(frame, keys, "spend")
+    require_numbers(frame, [names.cost], "spend")
+    if names.time:
+        require_times(frame, names.time, "spend")
+    ranges = gate.ranges(frame, [*keys, names.cost], nan=[names.cost])
+    for column in keys:
+        null_key(found, "spend", column, ranges)
+    cost = ranges[names.cost]
+    if cost.nans or math.inf in (abs(cost.low or 0), abs(cost.high or 0)):
+        found.add("NAN_INF", "stop", "spend", names.cost)
+    if cost.nulls:
+        found.add("COST_MISSING", "warn", "spend", names.cost, count=cost.nulls, share=cost.nulls / cost.n)
 
 
 def null_key(found: Findings, table: str, column: str, ranges: Ranges) -> None:

@@ -16,7 +16,7 @@ from causal_spark.spark import journeys as cluster
 from causal_spark.spark.compress import MAX_ROWS
 from causal_spark.spark.panel_sums import sums_by
 from causal_spark.spark.session import Engine
-from causal_spark.spark.tables import Frame, require, require_numbers, require_times
+from causal_spark.spark.tables import Frame
 
 
 def compress(
@@ -34,7 +34,10 @@ def compress(
     found = Findings(language)
     progress("gate")
     # what can be refused without the journeys comes before them
-    costs = _costs(method, frames["spend"]) if "spend" in frames else None
+    for role in ("spend", "identity"):
+        if getattr(method, role) is not None and role not in frames:
+            raise ConfigError("role_needs_table", role=role)
+    costs = _costs(method, frames["spend"], found) if "spend" in frames else None
     spent = _period_costs(method, frames["spend"]) if costs is not None and method.spend and method.spend.time else None
     lifts = lift.read(method, frames.get("lift"))
     if "paths" in frames:
@@ -49,19 +52,18 @@ def compress(
     return replace(done, costs=costs, period_costs=spent, lifts=lifts, checks=tuple(found.found))
 
 
-def _costs(method: Attribution, frame: Frame) -> dict[str, float]:
+def _costs(method: Attribution, frame: Frame, found: Findings) -> dict[str, float]:
     """Spend by channel, summed in hundred-thousandths."""
     if method.spend is None:
         raise ConfigError("missing_key", where="method", key="spend")
-    require(frame, [method.spend.channel], "spend")
-    require_numbers(frame, [method.spend.cost], "spend")
+    checks.check_spend(method.spend, frame, found)
+    found.refuse()
     return cluster.totals(frame, method.spend.channel, method.spend.cost, MAX_ROWS)
 
 
 def _period_costs(method: Attribution, frame: Frame) -> dict[str, dict[str, float]]:
     """Spend by period and channel."""
     assert method.spend is not None and method.spend.time is not None and method.period is not None
-    require_times(frame, method.spend.time, "spend")
     timed = cluster.in_periods(frame, method.spend.time, method.period)
     found: dict[str, dict[str, float]] = {}
     keys = [cluster.PERIOD, method.spend.channel]
