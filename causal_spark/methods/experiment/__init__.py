@@ -18,8 +18,6 @@ __all__ = [
     "INPUTS",
     "METHOD",
     "RESOLVABLE",
-    "Bayes",
-    "Bootstrap",
     "Compressed",
     "DecisionRule",
     "Experiment",
