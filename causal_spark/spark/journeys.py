@@ -18,8 +18,8 @@ from causal_spark.spark.packed import Layout
 from causal_spark.spark.tables import col
 from causal_spark.statistics import Range, Ranges
 
-# Rows of a bucket: what one Python worker holds at a time, and its cache.
-BUCKET_ROWS = 125_000
+# Rows of a bucket: what one Python worker holds at a time. The embedded engine takes time by rows and buckets alike.
+BUCKET_ROWS = 400_000
 JOINER = " / "
 PERIOD = "(period)"
 DAY = 86_400_000_000
@@ -189,7 +189,7 @@ def identified(frame: DataFrame, identity: DataFrame | None, person: str, alias:
 
 
 def bucketed(rows: DataFrame, key: Column, total: int) -> DataFrame:
-    """``rows`` with ``b``, a bucket by the hash ``key``: about 125,000 rows in each."""
+    """``rows`` with ``b``, a bucket by the hash ``key``: about 400,000 rows in each."""
     buckets = max(1, -(-total // BUCKET_ROWS))
     return rows.withColumn("b", F.pmod(key, F.lit(buckets)))
 
