@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.aims import ENGINES, NAMES, Verdict
 from benchmarks.page import _table as table
-from benchmarks.platform_tasks import REPLICATES, SPLITS
+from benchmarks.platform_tasks import DRAWS, REPLICATES, SPLITS
 
 COLUMNS = ("system", "task", "rows", "seconds", "rows_per_s_core", "peak_mb", "python_mb", "estimate", "std_error",
            "note")  # fmt: skip
@@ -21,6 +21,7 @@ TITLES = {
     "percentile": "The engine's own exact percentiles, no standard error",
     "percentile_approx": "The engine's own approximate percentiles, no standard error",
     "splits": f"{SPLITS:,} A/A splits judged",
+    "draws": f"The balanced one of {DRAWS} salts (re-randomisation)",
 }
 METHOD = """
 - A table of (unit, arm, value), parquet, files of a million rows; value lognormal, 2 % more when treated.
@@ -30,7 +31,8 @@ METHOD = """
 - scipy and tea-tasting draw their replicates in batches of 10; ambrosia all at once, which limits what it can hold.
   hypex judges every split by a t-test and by a Kolmogorov–Smirnov test. tea-tasting's quantiles are bootstraps with
   the same number of replicates.
-- In lines of splits `estimate` is the rejection rate and `std_error` the standard deviation of z.
+- In lines of splits `estimate` is the rejection rate and `std_error` the standard deviation of z; in lines of salts, the number of
+  the first balanced salt and its Mahalanobis distance.
 """
 
 Line = Mapping[str, str]

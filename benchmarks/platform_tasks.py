@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-REPLICATES, SPLITS, SPLIT_BUCKETS = 200, 2_000, 32_768
+REPLICATES, SPLITS, SPLIT_BUCKETS, DRAWS = 200, 2_000, 32_768, 100
 QUANTILES = (0.5, 0.9)
 ARMS = ("control", "treatment")
 
@@ -85,10 +85,25 @@ def _splits(frame: Any) -> tuple[float, float]:
     return verdict.rejection, verdict.spread
 
 
+def _draws(frame: Any) -> tuple[float, float]:
+    """The first of 100 salts whose arms are balanced, and its distance."""
+    from causal_spark.methods.design import Assign, Design, Rerandomize
+    from causal_spark.methods.design.assign import balanced
+    from causal_spark.methods.experiment import Metric
+    from causal_spark.methods.experiment.tables import UnitTable
+
+    asked = Rerandomize(("value",), draws=DRAWS, accepted=0.2)
+    metric = Metric("value", "mean", value="value")
+    method = Design("unit", (metric,), assign=Assign("s", rerandomize=asked))
+    drawn = balanced(method, UnitTable(frame, (metric,), "unit", "arm", {}, {}), asked)
+    return float(drawn.draw), drawn.distance
+
+
 TASKS: dict[str, Callable[[Any], tuple[float, float]]] = {
     "bootstrap": _bootstrap,
     "quantiles": _quantiles,
     "percentile": _percentile("percentile"),
     "percentile_approx": _percentile("percentile_approx"),
     "splits": _splits,
+    "draws": _draws,
 }

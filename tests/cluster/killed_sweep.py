@@ -62,12 +62,15 @@ def main(units: str, folder: Path, kind: str) -> None:
     for plan in (neighbours.with_guests, neighbours.at_gaps):
         plan.__defaults__ = (*plan.__defaults__[:-1], 4_000)  # type: ignore[attr-defined]
     job.run(configuration(units, folder / "calm", kind), "matching")
-    real = sweeps.sweep
 
-    def sweep(frame: Any, plan: Any, columns: Any, engine: Any, work: Any) -> Any:
-        return real(frame, plan, columns, engine, strike(str(folder / "killed"), work))
+    def striking(real: Any) -> Any:
+        def sweep(frame: Any, plan: Any, columns: Any, engine: Any, work: Any, *more: Any) -> Any:
+            return real(frame, plan, columns, engine, strike(str(folder / "killed"), work), *more)
 
-    matched.sweeps.sweep = sweep
+        return sweep
+
+    for name in ("sweep", "sweep_with_rows"):
+        setattr(matched.sweeps, name, striking(getattr(sweeps, name)))
     job.run(configuration(units, folder / "struck", kind), "matching")
     spark.stop()
 
