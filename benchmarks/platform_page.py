@@ -31,8 +31,8 @@ METHOD = """
 - scipy and tea-tasting draw their replicates in batches of 10; ambrosia all at once, which limits what it can hold.
   hypex judges every split by a t-test and by a Kolmogorov–Smirnov test. tea-tasting's quantiles are bootstraps with
   the same number of replicates.
-- In lines of splits `estimate` is the rejection rate and `std_error` the standard deviation of z; in lines of salts, the number of
-  the first balanced salt and its Mahalanobis distance.
+- In lines of splits `estimate` is the rejection rate and `std_error` the standard deviation of z;
+  in lines of salts, the number of the first balanced salt and its Mahalanobis distance.
 """
 
 Line = Mapping[str, str]

@@ -43,7 +43,7 @@ def sweep(rows: DataFrame, columns: Sequence[str], work: Work, total: int) -> Da
     def bucket(table: pa.Table) -> pa.Table:
         return _table(work({name: array(table.column(name)) for name in names}), mergers)
 
-    return rows.select("b", *names).groupBy("b").applyInArrow(bucket, SCHEMA)
+    return rows.groupBy("b").applyInArrow(bucket, SCHEMA)
 
 
 def merged(sums: DataFrame, finish: Finish, max_rows: int) -> list[Block]:
@@ -166,8 +166,7 @@ def credited(rows: DataFrame, columns: Sequence[str], work: Callable[[Columns], 
         return pa.Table.from_arrays(parts, names=["person", "t", "channel", "u", "model", *plain])
 
     schema = "person string, t bigint, channel string, u bigint, model string, "
-    swept = rows.select("b", WHO, *names).groupBy("b")
-    table = swept.applyInArrow(bucket, schema + ", ".join(f"{name} double" for name in plain))
+    table = rows.groupBy("b").applyInArrow(bucket, schema + ", ".join(f"{name} double" for name in plain))
     amounts = [F.col(name).alias(credit) for name, credit in zip(plain, credits, strict=True)]
     time, end = (F.timestamp_micros(F.col(short)) for short in ("t", "u"))
     return table.select("person", time.alias("time"), "channel", end.alias("conversion_time"), "model", *amounts)

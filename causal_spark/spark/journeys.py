@@ -20,6 +20,8 @@ from causal_spark.statistics import Range, Ranges
 
 # Rows of a bucket: what one Python worker holds at a time. The embedded engine takes time by rows and buckets alike.
 BUCKET_ROWS = 400_000
+# Buckets for each part of the shuffle: few, since engines look through a part once for each of its buckets.
+TOGETHER, MOST_PARTS = 2, 4_096
 JOINER = " / "
 PERIOD = "(period)"
 DAY = 86_400_000_000
@@ -188,10 +190,11 @@ def identified(frame: DataFrame, identity: DataFrame | None, person: str, alias:
     return joined.withColumn("(person)", F.coalesce(F.col("(owner)"), col(person).cast("string")))
 
 
-def bucketed(rows: DataFrame, key: Column, total: int) -> DataFrame:
-    """``rows`` with ``b``, a bucket by the hash ``key``: about 400,000 rows in each."""
+def bucketed(rows: DataFrame, columns: Sequence[str], key: Column, total: int) -> DataFrame:
+    """``b``, a bucket by the hash ``key`` of about 400,000 rows, and the ``columns``, few buckets to a part."""
     buckets = max(1, -(-total // BUCKET_ROWS))
-    return rows.withColumn("b", F.pmod(key, F.lit(buckets)))
+    parts = min(max(1, buckets // TOGETHER), MOST_PARTS)
+    return rows.select(F.pmod(key, F.lit(buckets)).alias("b"), *columns).repartition(parts, F.col("b"))
 
 
 def numbered(frame: DataFrame, person: str) -> bool:

@@ -58,7 +58,7 @@ def from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame]
     reader = Reader(coding, codes, levels.codes, wanted.amount_scales)
     columns = coding.columns(len(method.amounts))
     rows = partial(_rows, method, frames.get("identity"), touches, conversions, segments, coding)
-    bucketed = cluster.bucketed(rows(), coding.bucket(), total)
+    bucketed = cluster.bucketed(rows(), columns, coding.bucket(), total)
     progress("compress")
     work = partial(event_sums, reader=reader, wanted=wanted)
     if method.censoring == "weight":
@@ -72,7 +72,7 @@ def from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame]
         progress("compress touches")
         by = touches_credit.shares(method, done)
         credit = partial(_touch_credit, reader=reader, rules=rules, wanted=wanted, by=by)
-        named = cluster.bucketed(rows(named=True), coding.bucket(), total)
+        named = cluster.bucketed(rows(named=True), [cluster.WHO, *columns], coding.bucket(), total)
         amounts = ["credit", *(f"credit_{name}" for name in method.outcomes[1:])]
         table = credited(named, columns, credit, done.tokens, list(by.rules), amounts)
         stage(engine, table, scratch("touch_credit", kept=True))

@@ -61,8 +61,8 @@ def from_paths(method: Attribution, frames: Mapping[str, Frame], progress: Progr
     rows = ready_paths.path_rows(frame, names.path, names.conversions, names.nulls, names.value, scale)
     work = partial(path_sums, channels=tuple(channels), names=names, rules=rules, wanted=wanted)
     progress("compress")
-    total = ranges[""].n
-    sums = sweep(cluster.bucketed(rows, col("p1"), total), ["path", "n", "m", "v0", "p1"], work, total)
+    total, columns = ranges[""].n, ["path", "n", "m", "v0", "p1"]
+    sums = sweep(cluster.bucketed(rows, columns, col("p1"), total), columns, work, total)
     facts = {"rows": total, "source": "paths", "as_of": 0, "lag": []}
     return finished(method, sums, channels, rules, wanted, (), facts, found)
 
