@@ -24,10 +24,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+class Texts(dict[str, str]):
+    """A text for each language."""
+
+
 def _safe(value: object) -> object:
-    """A value as it may be shown; a text for each language as such."""
-    if isinstance(value, dict):
-        return {language: _safe(text) for language, text in value.items()}
+    """A value as it may be shown."""
+    if isinstance(value, Texts):
+        return Texts({language: printable(scrub(text)) for language, text in value.items()})
     return printable(scrub(value)) if isinstance(value, str) else value
 
 
@@ -35,7 +39,7 @@ class CausalSparkError(Exception):
     """An error with a sentence from the catalogue ``words/*.yml`` and the exit code of the job.
 
     ``key`` names the sentence, ``values`` fill its placeholders. ``str(error)`` is the English
-    sentence, ``error.text("zh")`` the Chinese one. A value may be a text for each language. Secrets and control
+    sentence, ``error.text("zh")`` the Chinese one. A value may be ``Texts``. Secrets and control
     characters do not get into ``values``.
     """
 
@@ -47,7 +51,7 @@ class CausalSparkError(Exception):
         self.values: dict[str, Any] = {k: _safe(v) for k, v in values.items()}
 
     def text(self, language: str = "en") -> str:
-        chosen = {k: v[language] if isinstance(v, dict) else v for k, v in self.values.items()}
+        chosen = {k: v[language] if isinstance(v, Texts) else v for k, v in self.values.items()}
         return say(self.key, language, **chosen)
 
     def __str__(self) -> str:

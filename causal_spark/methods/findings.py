@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from causal_spark.errors import GateError
+from causal_spark.errors import GateError, Texts
 from causal_spark.results import Check
 from causal_spark.statistics import Ranges
 from causal_spark.words import LANGUAGES, say
@@ -35,10 +35,10 @@ class Findings:
         if not stops:
             return
         more = f" (+{len(stops) - 2})" if len(stops) > 2 else ""
-        texts = {
-            language: " ".join(f"{code}: {say(key, language, **values)}" for code, key, values in stops[:2]) + more
+        texts = Texts(
+            (language, " ".join(f"{code}: {say(key, language, **values)}" for code, key, values in stops[:2]) + more)
             for language in LANGUAGES
-        }
+        )
         error = GateError("gate_refused", findings=texts)
         error.add_note("\n".join(code for code, _, _ in stops))
         raise error
