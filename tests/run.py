@@ -7,8 +7,9 @@
   not left to other engines (the mark ``engines``);
 - ``connect``: the same on Spark Connect ``local[2]``.
 
-The two Spark legs need a Java 17, 21 or 25. Without one they are skipped, and the last lines say so; with
-``--require-spark`` (or ``REQUIRE_SPARK=1``) a skipped leg is a failure. Standard library only.
+The two Spark legs run one after the other, beside the embedded engine, which mostly keeps one core busy; what they
+print comes when they end. They need a Java 17, 21 or 25. Without one they are skipped, and the last lines say so;
+with ``--require-spark`` (or ``REQUIRE_SPARK=1``) a skipped leg is a failure. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,7 @@ JAVA_VERSIONS = (17, 21, 25)
 NO_JAVA = "no Java 17, 21 or 25 was found in JAVA_HOME, PATH or /usr/lib/jvm"
 SPARK_TESTS = ("tests/engines", "tests/jobs")
 LEGS = {"sail": (), "spark": SPARK_TESTS, "connect": SPARK_TESTS}
+LANES = (("sail",), ("spark", "connect"))  # of these, each leg runs after the one before it
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,36 @@ def find_java() -> Path | None:
     return next((home for home in java_homes() if java_version(home) in JAVA_VERSIONS), None)
 
 
-def run_leg(leg: str, java: Path | None, extra: Sequence[str]) -> Outcome:
-    """Run pytest for one leg, pass its output through, and keep its closing line."""
+def run_leg(leg: str, java: Path | None, extra: Sequence[str], held: bool) -> Outcome:
+    """Run pytest for one leg, pass its output through (``held``: when it has ended), and keep its closing line."""
     environment = dict(os.environ)
     if java is not None:
         environment["JAVA_HOME"] = str(java)
     color = ["--color=yes"] if sys.stdout.isatty() else []
     chosen = any((ROOT / argument.split("::")[0]).exists() for argument in extra)
     command = [sys.executable, "-m", "pytest", "--engine", leg, *color, *extra, *(() if chosen else LEGS[leg])]
-    print(f"\n== {leg}: {' '.join(command[1:])}", flush=True)
+    title = f"\n== {leg}: {' '.join(command[1:])}\n"
+    kept = [title] if held else []
+    print("" if held else title, end="", flush=True)
     start, last = time.monotonic(), "no closing line from pytest"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", flush=True)
+            kept.append(line) if held else print(line, end="", flush=True)
             plain = re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" =\n")
             if re.search(r"\b(passed|failed|errors?|skipped|deselected|no tests ran)\b.* in [\d.]+s", plain):
                 last = plain
+    print("".join(kept), end="", flush=True)
     return Outcome(leg, last, time.monotonic() - start, process.returncode != 0)
+
+
+def run_lane(legs: Sequence[str], java: Path | None, require: bool, extra: Sequence[str], held: bool) -> list[Outcome]:
+    """Run legs in turn; those that need a Java that is not there are skipped."""
+    skipped = f"skipped: {NO_JAVA}"
+    return [
+        Outcome(leg, skipped, 0.0, require) if leg != "sail" and java is None else run_leg(leg, java, extra, held)
+        for leg in legs
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,12 +113,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", choices=tuple(LEGS), action="append", help="run this leg only (may be repeated)")
     parser.add_argument("extra", nargs="*", help="arguments for pytest, after --; paths replace those of the legs")
     options = parser.parse_args(arguments)
-    java, start, outcomes = find_java(), time.monotonic(), []
-    for leg in options.only or LEGS:
-        if leg != "sail" and java is None:
-            outcomes.append(Outcome(leg, f"skipped: {NO_JAVA}", 0.0, options.require_spark))
-        else:
-            outcomes.append(run_leg(leg, java, options.extra))
+    java, start = find_java(), time.monotonic()
+    lanes = [lane for names in LANES if (lane := [leg for leg in names if leg in (options.only or LEGS)])]
+    with ThreadPoolExecutor() as pool:
+        running = [
+            pool.submit(run_lane, lane, java, options.require_spark, options.extra, held=place > 0)
+            for place, lane in enumerate(lanes)
+        ]
+        outcomes = [outcome for lane in running for outcome in lane.result()]
     print(f"\n== all legs, {time.monotonic() - start:.0f} s")
     for outcome in outcomes:
         print(f"{outcome.leg:<8} {'FAILED ' if outcome.failed else ''}{outcome.line} ({outcome.seconds:.0f} s)")
