@@ -20,7 +20,7 @@ from benchmarks.journey_lines import Line
 from benchmarks.journey_worker import Order
 from benchmarks.processes import answers
 
-LARGE = 5_000_000  # beyond, the script and the whole job run with the first number of channels only
+LARGE = 5_000_000  # beyond, only journeys and models run with other than the first number of channels
 WARM = 200_000
 COUNTED = 1_000_000  # the packages and pandas get journeys of at most so many touches
 PACKAGE_TASKS = {"ChannelAttribution": ("rules", "markov_1")}  # of the others also their Shapley value
@@ -58,8 +58,10 @@ def _orders(arguments: argparse.Namespace) -> Iterator[tuple[int, int, Order]]:
             warm = journeys.make(arguments.folder, min(WARM, size), channels)
             touches = journeys.rows(folder / "touches")
             first = size <= LARGE or channels == arguments.channels[0]
-            tasks = ("script", "journeys", "models", "job") if first else ("journeys", "models")
             for engine in arguments.engines:
+                if first:
+                    yield touches, channels, Order(engine, str(folder), str(warm), ("script", "lists", "moved"))
+                tasks = ("journeys", "models", "job") if first else ("journeys", "models")
                 yield touches, channels, Order(engine, str(folder), str(warm), tasks)
             if size <= COUNTED and channels == arguments.channels[0]:
                 yield from _counted(arguments, touches, channels, folder)

@@ -16,15 +16,19 @@ SPEEDS = {"sail": 2.5, "spark": 0.6}  # million touches a second and core, from 
 ADDED, MARKOV, GAME = 0.25, 2.0, 1.0
 METHOD = """\
 Touches (user_id, ts, channel) and conversions (user_id, ts, revenue), simulated; P(a person has more than n touches)
-falls like n^−1.2 up to 2,000; parquet. Each system is a process of its own; one that takes longer than the limit is
-ended and keeps what it found. Tasks of one process take turns, every other round backwards, after one run on a small
-table; the best of up to three runs counts. Memory is the peak of the process and its children.
+falls like n^−1.2 up to 2,000; parquet. Each system is a process of its own (on an engine `script`, `lists` and `moved`
+have one, the job another); one that takes longer than the limit is ended and keeps what it found. Tasks of one process
+take turns, every other round backwards, after one run on a small table; the best of up to three runs counts. Memory is
+the peak of the process and its children.
 
 - `journeys`: touches to counted paths and last touch, window 30 days: what the job does after its gate, one shuffle,
   sums to the driver, equal paths counted. `models`: the same with ten rules, Markov of order 1 and Shapley.
   Neither has intervals. `job`: everything, with 100 bootstrap replicates for intervals, gate, tables, report.
 - `script`, on an engine: windows, an ordered list of structs for each journey, equal paths counted, as the public
   accelerators do it. In pandas: sort, number the journeys, join their channels, count.
+- Two things that every form of the journeys must do, alone: `lists`, all touches into a sorted list of packed numbers
+  for each person in the engine's own expressions, no journeys cut; `moved`, all touches into the job's buckets and over
+  to Python, nothing done there.
 - Packages start from the counted paths. Some compute other numbers than the exact ones (see the page on attribution);
   what is compared here is time.
 - All who make journeys of the same events must find the same number of conversions with a touch, or the run fails.
@@ -56,10 +60,11 @@ def _page(lines: Sequence[Line], facts: dict[str, Any]) -> Iterator[str]:
     yield from table(("aim", "figure", ""), [(v.aim, v.figure, "met" if v.met else "**missed**") for v in found])
     yield "\n**Why the speeds are missed.**" + WHY.rstrip()
     yield "\n## Touches to credits\n\nSeconds, in brackets million touches a second and core; then peak MB.\n"
-    head = ("engine", "touches", "channels", "journeys", "models", "added", "whole job", "script", "MB", "MB script")
+    head = ("engine", "touches", "channels", "journeys", "models", "added", "whole job", "script", "lists", "moved",
+            "MB", "MB script")  # fmt: skip
     yield from table(head, list(_raw_rows(lines)))
     yield "\n## Counted paths to credits\n\nSeconds; the paths are those of the touches named.\n"
-    yield from table(("system", "touches", "task", "seconds", "MB"), list(_path_rows(lines)))
+    yield from table(("system", "touches", "channels", "task", "seconds", "MB"), list(_path_rows(lines)))
     notes = [line for line in lines if line.seconds is None or line.note]
     if notes:
         yield "\n## Left out\n"
@@ -107,14 +112,15 @@ def _solvers(lines: Sequence[Line]) -> Iterator[Verdict]:
 def _raw_rows(lines: Sequence[Line]) -> Iterator[Sequence[str]]:
     for line in lines:
         if line.task == "journeys":
-            models, job, script = (at(lines, line, task) for task in ("models", "job", "script"))
+            models, job, script, lists, moved = (
+                at(lines, line, task) for task in ("models", "job", "script", "lists", "moved"))  # fmt: skip
             share = "–"
             if line.seconds and models and models.seconds:
                 share = f"{models.seconds / line.seconds - 1:+.0%}"
             yield (named(line.system), f"{line.touches:,}", str(line.channels), _both(line), _s(models), share, _s(job),
-                   _both(script), _mb(line), _mb(script))  # fmt: skip
+                   _both(script), _both(lists), _both(moved), _mb(line), _mb(script))  # fmt: skip
         elif line.system == "pandas":
-            yield (named(line.system), f"{line.touches:,}", str(line.channels), "–", "–", "–", "–", _both(line), "–",
+            yield (named(line.system), f"{line.touches:,}", str(line.channels), *["–"] * 4, _both(line), *["–"] * 3,
                    _mb(line))  # fmt: skip
 
 
@@ -122,7 +128,7 @@ def _path_rows(lines: Sequence[Line]) -> Iterator[Sequence[str]]:
     for line in lines:
         if line.touches and line.task in ("paths", "rules", "markov_1", "shapley") and line.seconds:
             task = "ten rules, Markov of order 1, Shapley" if line.task == "paths" else line.task
-            yield named(line.system), f"{line.touches:,}", task, _s(line), _mb(line)
+            yield named(line.system), f"{line.touches:,}", str(line.channels), task, _s(line), _mb(line)
 
 
 def at(lines: Sequence[Line], like: Line, task: str) -> Line | None:

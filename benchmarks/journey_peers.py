@@ -1,4 +1,5 @@
-"""The peers of attribution: scripts that people write for the journeys, and packages that work on counted paths."""
+"""The peers of attribution: scripts that people write for the journeys, packages that work on counted paths, and what
+no form of the journeys can do without."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Column, SparkSession
 
 DAYS = 30
 SEPARATOR = " > "
@@ -46,6 +47,37 @@ def spark_script(spark: SparkSession, folder: Path) -> float:
     counted = named.groupBy("path").agg(F.sum("won").alias("won"), F.sum(F.lit(1) - F.col("won")).alias("lost"))
     row = counted.agg(F.sum("won").alias("won"), F.count(F.lit(1)).alias("paths")).toArrow().to_pylist()[0]
     return float(row["won"])
+
+
+def packed_lists(spark: SparkSession, folder: Path) -> int:
+    """The touches that stand in one sorted list of packed numbers for each person: no journeys are cut."""
+    from pyspark.sql import functions as F
+
+    touches = spark.read.parquet(str(folder / "touches")).select("user_id", _packed().alias("touch"))
+    listed = touches.groupBy("user_id").agg(F.sort_array(F.collect_list("touch")).alias("touches"))
+    return int(listed.agg(F.sum(F.size("touches")).alias("n")).toArrow().to_pylist()[0]["n"])
+
+
+def moved(spark: SparkSession, folder: Path) -> int:
+    """The touches that reach Python in the buckets of the job, where nothing is done with them."""
+    import pyarrow as pa
+    from pyspark.sql import functions as F
+
+    from benchmarks import journeys
+    from causal_spark.spark.journeys import bucketed
+
+    touches = spark.read.parquet(str(folder / "touches"))
+    rows = touches.select(F.col("user_id").alias("p1"), _packed().alias("w0"), F.lit(0.0).alias("v0"))
+    parts = bucketed(rows, ["p1", "w0", "v0"], F.xxhash64("p1"), journeys.rows(folder / "touches"))
+    counted = parts.groupBy("b").applyInArrow(lambda table: pa.table({"n": [table.num_rows]}), "n bigint")
+    return int(sum(counted.toArrow().column("n").to_pylist()))
+
+
+def _packed() -> Column:
+    """Time and channel of a touch as one number."""
+    from pyspark.sql import functions as F
+
+    return F.unix_micros("ts") * F.lit(64) + F.pmod(F.xxhash64("channel"), F.lit(64))
 
 
 def pandas_script(folder: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import journey_peers, machine
+from benchmarks import journey_peers, journeys, machine
 
 RULES = ("first", "last", "last_non_direct", "linear", "u_shape", "w_shape", "j_shape", "inverse_j", "time_decay",
          "participation")  # fmt: skip
@@ -100,6 +100,8 @@ def _opened(order: Order) -> Iterator[dict[str, Work]]:
         with open_engine(order.system) as engine:
             every = {
                 "script": lambda folder: Run(journey_peers.spark_script(engine.spark, folder)),
+                "lists": lambda folder: _nothing_but(journey_peers.packed_lists, engine.spark, folder),
+                "moved": lambda folder: _nothing_but(journey_peers.moved, engine.spark, folder),
                 "journeys": partial(_compressed, engine=engine, models=("last",)),
                 "models": partial(_compressed, engine=engine, models=MODELS),
                 "job": partial(_job, engine=engine),
@@ -135,6 +137,14 @@ def _missing(folder: Path, reason: str) -> Run:
 
 
 # the job and its parts ----------------------------------------------------------------------------------------------
+
+
+def _nothing_but(work: Callable[[Any, Path], int], spark: Any, folder: Path) -> Run:
+    """A part of the way by itself. It must see every touch."""
+    seen, there = work(spark, folder), journeys.rows(folder / "touches")
+    if seen != there:
+        raise ValueError(f"{seen} of {there} touches")
+    return Run()
 
 
 def _compressed(folder: Path, engine: Any, models: tuple[Any, ...]) -> Run:
