@@ -91,10 +91,12 @@ class RunFolder:
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """A manifest as JSON, its keys in order."""
     return json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
 def read_manifest(path: str) -> dict[str, Any]:
+    """The manifest of a run's folder. Raises ConfigError if it has none."""
     file = storage.join(path, MANIFEST)
     if not storage.exists(file):
         raise ConfigError("not_a_run", path=path)

@@ -62,6 +62,7 @@ class Check:
 
 
 def checks_frame(checks: Iterable[Check]) -> pd.DataFrame:
+    """Checks as a table, one row each."""
     return pd.DataFrame([asdict(check) for check in checks], columns=list(Check.__dataclass_fields__))
 
 

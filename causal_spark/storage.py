@@ -42,6 +42,7 @@ def _redact(path: str) -> str:
 
 
 def is_local(path: str) -> bool:
+    """Whether a path lies on this machine's own file system."""
     return _scheme(path) in ("", "file")
 
 
@@ -76,15 +77,18 @@ def _store(path: str) -> str:
 
 
 def join(folder: str, *names: str) -> str:
+    """A path below a folder, in any scheme."""
     return "/".join([folder.rstrip("/"), *names])
 
 
 def exists(path: str) -> bool:
+    """Whether there is a file or a folder."""
     system, name = _open(path)
     return bool(system.get_file_info(name).type != fs.FileType.NotFound)
 
 
 def is_empty_folder(path: str) -> bool:
+    """Whether nothing is there yet: no such path, or a folder without entries."""
     system, name = _open(path)
     info = system.get_file_info(name)
     if info.type == fs.FileType.NotFound:
@@ -113,6 +117,7 @@ def folders(path: str) -> list[str]:
 
 
 def read_text(path: str) -> str:
+    """The UTF-8 text of a file. Raises FileNotFoundError."""
     system, name = _open(path)
     with system.open_input_stream(name) as stream:
         return bytes(stream.read()).decode("utf-8")
@@ -163,12 +168,14 @@ def read_frame(path: str) -> pd.DataFrame:
 
 
 def delete_folder(path: str) -> None:
+    """A folder and all below it; nothing if it is not one."""
     system, name = _open(path)
     if system.get_file_info(name).type == fs.FileType.Directory:
         system.delete_dir(name)
 
 
 def delete_file(path: str) -> None:
+    """A file; nothing if it is not one."""
     system, name = _open(path)
     if system.get_file_info(name).type == fs.FileType.File:
         system.delete_file(name)

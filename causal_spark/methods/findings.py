@@ -60,8 +60,10 @@ class Findings:
 
 
 def shown(count: float) -> str:
+    """A count for a sentence; ? where it is not known."""
     return "?" if math.isnan(count) else f"{count:,.0f}"
 
 
 def percent(share: float) -> str:
+    """A share for a sentence; ? where it is not known."""
     return "?" if math.isnan(share) else f"{share:.3%}" if share < 0.01 else f"{share:.1%}"

@@ -102,4 +102,5 @@ def places(some: Sequence[Line]) -> int | None:
 
 
 def finite(value: object) -> bool:
+    """Whether a cell holds a number."""
     return math.isfinite(numbers.as_float(value))

@@ -24,6 +24,7 @@ def everyone(result: Result, outcome: str | None = None) -> pd.DataFrame:
 
 
 def outcomes_of(result: Result) -> list[str]:
+    """The outcomes of a result in their order."""
     return list(dict.fromkeys(everyone(result)["outcome"].astype(str)))
 
 
@@ -34,10 +35,12 @@ def channels_of(part: pd.DataFrame) -> list[str]:
 
 
 def models_of(part: pd.DataFrame) -> list[str]:
+    """The models of some estimates in their order."""
     return list(dict.fromkeys(part["method"].astype(str)))
 
 
 def cells_of(part: pd.DataFrame) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Credit and interval by (model, channel)."""
     rows = zip(part["method"], part["term"], part["estimate"], part["conf_low"], part["conf_high"], strict=True)
     return {(str(m), str(t)): (float(e), float(low), float(high)) for m, t, e, low, high in rows}
 
@@ -47,6 +50,7 @@ def named(phrases: Phrases, model: str) -> str:
 
 
 def credit_table(phrases: Phrases, result: Result, outcome: str) -> Table:
+    """Channels by models: credits of one outcome with their intervals."""
     part = everyone(result, outcome)
     models, cells = models_of(part), cells_of(part)
     rows = []
@@ -83,11 +87,13 @@ def _segment_table(phrases: Phrases, part: pd.DataFrame, outcome: str) -> Table:
 
 
 def credit_cell(value: float, low: float, high: float) -> Cell:
+    """A credit with its interval."""
     places = 0 if abs(value) >= 100 else 1
     return Cell(numbers.plain(value, places), span(low, high, places))
 
 
 def calibration_section(phrases: Phrases, result: Result) -> Section | None:
+    """Lifts of experiments beside the credit they scale, with the factors; None without lifts."""
     frame = table_of(result, "calibration")
     if not len(frame):
         return None

@@ -84,6 +84,7 @@ def _love_caption(phrases: Phrases, dots: Sequence[Dots]) -> str:
 def balance_section(
     phrases: Phrases, result: Result, facts: Mapping[str, Any], drawn: Mapping[str, Figure]
 ) -> Section | None:
+    """How alike the groups are before and after; None without a balance table."""
     shown = _balance_table(phrases, result)
     if shown is None:
         return None
@@ -144,6 +145,7 @@ def overlap_figure(phrases: Phrases, result: Result) -> Figure | None:
 
 
 def overlap_section(phrases: Phrases, result: Result, drawn: Mapping[str, Figure]) -> Section | None:
+    """The scores of both groups and the model behind them; None without either."""
     shown = blocks(drawn.get("overlap"), _model_table(phrases, result))
     return Section(phrases("s_overlap"), phrases("s_overlap_lead"), shown) if shown else None
 
@@ -173,6 +175,7 @@ def _model_table(phrases: Phrases, result: Result) -> Table | None:
 
 
 def sizes_section(phrases: Phrases, result: Result) -> Section | None:
+    """Units matched and used by each estimator; None without any."""
     rows: list[list[Cell]] = []
     parts = by_treatment(result, "sizes")
     caliper = any(finite(row.get("caliper")) for some in parts.values() for row in some)

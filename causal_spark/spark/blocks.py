@@ -134,6 +134,7 @@ def fixed(clusters: Array | pa.Array, values: Array) -> pa.Table:
 
 
 def fixed_schema(size: int) -> str:
+    """The schema of a row of whole-number sums, in order."""
     return "g string, " + ", ".join(f"s{k} bigint" for k in range(size))
 
 

@@ -92,6 +92,7 @@ def terms(
 
 
 def label(factor: Factor) -> str:
+    """The name of a factor in tables and reports."""
     if factor.missing:
         return f"{factor.column} (missing)"
     return factor.column if factor.level is None else f"{factor.column}={factor.level}"
@@ -171,6 +172,7 @@ def with_logit(frame: DataFrame, names: Sequence[str], beta: Array) -> DataFrame
 
 
 def with_given_score(frame: DataFrame, score: str) -> DataFrame:
+    """The logit of a column of probabilities."""
     return frame.withColumn(LOGIT, F.log(col(score) / (F.lit(1.0) - col(score))))
 
 

@@ -204,6 +204,7 @@ def daily(
 
 
 def span_name(measure: Measure, span: tuple[int, int]) -> str:
+    """What a measure within a span of days is called."""
     return f"{measure.name} (days {span[0]} to {span[1] - 1})"
 
 
@@ -239,6 +240,7 @@ class Summary:
 
 
 def summary(table: DataFrame) -> Summary:
+    """Units, units of several arms, events, events before exposure. One scan."""
     row = table.agg(
         F.count(F.lit(1)).alias("units"),
         F.sum(F.when(F.col(SPLIT), 1).otherwise(0)).alias("split"),

@@ -6,6 +6,7 @@ import math
 import textwrap
 
 from tests.calibration import cases_values, simulate_looks, simulate_platform
+from tests.calibration.page import COLUMNS
 from tests.calibration.simulate_experiments import Row, read
 from tests.run import ROOT
 
@@ -93,14 +94,6 @@ LIMITS: dict[str, tuple[tuple[str, ...], str]] = {
         ("400 splits, lognormal",),
         "*Rejected* is the share of sound metrics that are not trusted: two bands of 99.9 % each leave it at 0.2 %.",
     ),
-}
-COLUMNS = {
-    "coverage": "coverage",
-    "rejection": "rejected, no effect",
-    "bias_se": "bias / SD",
-    "se_ratio": "mean SE / SD",
-    "ks_p": "KS p",
-    "undefined": "no interval",
 }
 HEAD = """# Calibration of what widens the experiment job
 

@@ -110,6 +110,15 @@ def test_journeys_without_conversion_end_where_the_window_does() -> None:
     assert one(apart, []) == {"x > y": (0, 1), "z": (0, 1)}
 
 
+def test_a_journey_without_conversion_is_open_for_the_longest_window() -> None:
+    """Views count for 60 days here, so a touch of 40 days ago may still be credited."""
+    apart = [("bob", 0, "x", None, "view"), ("bob", 40, "y", None, "view"), ("bob", 101, "z", None, "click")]
+    longer = {"type": "k", "window_days": 30, "view_days": 60}
+    assert one(apart, [], as_of=200, **longer) == {"x > y": (0, 1), "z": (0, 1)}
+    assert one(apart, [], as_of=150, **longer) == {"x > y": (0, 1)}
+    assert one(apart, [("bob", 99, 1.0)], as_of=200, **longer) == {"y": (1, 0), "x": (0, 1), "z": (0, 1)}
+
+
 def test_young_journeys_are_no_nulls() -> None:
     apart = [("bob", 0, "x"), ("bob", 50, "z")]
     assert one(apart, [], as_of=60) == {"x": (0, 1)}

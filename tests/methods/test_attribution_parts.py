@@ -4,8 +4,10 @@ persons, what a young journey counts."""
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from causal_spark.errors import ConfigError
 from causal_spark.methods.attribution import Attribution, credits, cutting, solve
 from causal_spark.methods.attribution.journeys import Rules
 from tests.journey_buckets import DAY, credit, of_events
@@ -34,6 +36,33 @@ def test_every_rule_of_one_journey() -> None:
             found = credit(result, model, outcome)
             mine = [found[name] for name in ("a", "b", "c", "direct")]
             assert mine == pytest.approx([share * total for share in shares], rel=1e-11), model  # fixed point, 2⁻⁴⁴
+
+
+def test_steps_lags_and_lengths_of_four_persons() -> None:
+    """a > b in 5 days, a > a in 2½ days, b that came to nothing, a conversion without touches: the tables by hand."""
+    touches = [("ann", 1, "a"), ("ann", 3, "b"), ("bob", 0, "a"), ("bob", 2, "a"), ("cat", 10, "b")]
+    bought = [("ann", 6, 20.0), ("bob", 2.5, 5.0), ("dan", 4, 1.0)]
+    method = Attribution(models=("last",), person="p", time="t", channel="c", value="v", replicates=0)
+    tables = solve(method, of_events(method, touches, bought)).diagnostics
+    third, half = pytest.approx(1 / 3, rel=1e-15), pytest.approx(0.5, rel=1e-15)  # one rounding of a division
+    assert rows(tables["transitions"], "origin", "target", "count", "share") == [
+        ("(start)", "a", 2, pytest.approx(2 / 3, rel=1e-15)), ("(start)", "b", 1, third),
+        ("a", "a", 1, third), ("a", "b", 1, third), ("a", "(conversion)", 1, third),
+        ("b", "(conversion)", 1, half), ("b", "(null)", 1, half),
+    ]  # fmt: skip
+    assert rows(tables["lags"], "since", "day", "conversions", "share") == [
+        ("first", 2, 1, half), ("first", 5, 1, 1), ("last", 0, 1, half), ("last", 3, 1, 1),
+    ]  # fmt: skip
+    assert rows(tables["path_lengths"], "touches", "conversions", "nulls", "rate") == [(1, 0, 1, 0), (2, 2, 0, 1)]
+
+
+def rows(table: pd.DataFrame, *columns: str) -> list[tuple]:
+    return list(table[list(columns)].itertuples(index=False, name=None))
+
+
+def test_views_have_their_own_window_only_where_they_are_told_apart() -> None:
+    with pytest.raises(ConfigError, match="type"):
+        Attribution(view_days=60)
 
 
 def test_the_order_is_that_of_the_steps() -> None:

@@ -66,6 +66,7 @@ def check_spend(names: Spend, frame: Frame, found: Findings) -> None:
 
 
 def null_key(found: Findings, table: str, column: str, ranges: Ranges) -> None:
+    """A key column without NULL, or the job stops."""
     if ranges[column].nulls:
         count = ranges[column].nulls
         found.add("NULL_KEY", "stop", table, column, count=count, share=count / ranges[column].n)

@@ -123,8 +123,6 @@ class Segment:
         drawn = self.attributed_replicates[: len(found.replicates)]
         credits = [_shared(effect, whole) for effect, whole in zip(found.replicates, drawn, strict=True)]
         notes = ("note_linear_chain",) if found.linear and credits else ()
-        if self.compressed.replicates and not credits:
-            notes = ("note_large_chain",)
         return Credit(_shared(found.value, self.attributed), self._stacked(credits), effects=found.value,
                       effect_replicates=found.replicates, notes=notes)  # fmt: skip
 

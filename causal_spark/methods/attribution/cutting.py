@@ -34,7 +34,7 @@ def cut(touches: Events, conversions: Events, ahead: Whole, rules: Rules) -> tup
         if asked is not None:
             kept = stays(touches, ahead, rules)
             touches, ahead = pick(touches, kept), before(kept)[ahead]
-    passed, window = _passed(touches, ahead), max(rules.window, rules.view_window)
+    passed, window = _passed(touches, ahead), rules.reach
     if rules.reuse:
         start = _window_start(touches, conversions, ahead, window)
         used = _covered(start, ahead, len(touches.time))
@@ -151,14 +151,14 @@ def _lost(touches: Events, passed: Whole, free: Mask, amounts: int, rules: Rules
     new[1:] &= (
         (touches.person[1:] != touches.person[:-1])
         | (passed[1:] != passed[:-1])
-        | (touches.time[1:] - touches.time[:-1] > rules.window)
+        | (touches.time[1:] - touches.time[:-1] > rules.reach)
         | ~free[:-1]
     )
     closing = free.copy()
     closing[:-1] &= ~free[1:] | new[1:]
     first, end = np.flatnonzero(new), np.flatnonzero(closing) + 1
     last = touches.time[end - 1]
-    weight, young = _null_weight(last, rules), int((last + rules.window > rules.as_of).sum())
+    weight, young = _null_weight(last, rules), int((last + rules.reach > rules.as_of).sum())
     kept = weight > 0
     first, end, last, weight = first[kept], end[kept], last[kept], weight[kept]
     if rules.max_touches is not None:
@@ -177,7 +177,7 @@ def _null_weight(last: Whole, rules: Rules) -> Whole:
     """What a journey without conversion counts, in millionths: 1 if its window is over at ``as_of``."""
     if rules.censoring == "count":
         return np.full(len(last), WHOLE, np.int64)
-    over = last + rules.window <= rules.as_of
+    over = last + rules.reach <= rules.as_of
     young = np.zeros(len(last), np.int64)
     if rules.censoring == "weight" and rules.lag:
         known = np.rint(np.array(rules.lag) * WHOLE).astype(np.int64)

@@ -36,6 +36,8 @@ Progress = Callable[[str], None]
 
 def from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame], scratch: Callable[..., str],
                  progress: Progress, found: Findings) -> Compressed:  # fmt: skip
+    """Compressed sums of touches and conversions: one shuffle of both (one more for ``censoring: weight``, and one for
+    ``touch_credit``). Raises GateError, ConfigError or StatisticError."""
     touches, looked, converted, as_of = _looked_at(method, frames, found)
     touched, known = looked.ranges, _channels(method, looked, found)
     checks.repeated_events(method, touches, touched[""].n, found)
@@ -63,7 +65,7 @@ def from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame]
     work = partial(event_sums, reader=reader, wanted=wanted)
     if method.censoring == "weight":
         lag = merged(sweep(bucketed, columns, partial(work, rules=rules, only=True), total), _plain, MAX_ROWS)
-        rules = replace(rules, lag=_lag_curve(lag, rules.window, wanted))
+        rules = replace(rules, lag=_lag_curve(lag, rules.reach, wanted))
     facts = {"rows": total, "touches": touched[""].n, "as_of": as_of, "source": "events", "lag": list(rules.lag),
              "first": int(touched[str(method.time)].low or 0)}  # fmt: skip
     sums = sweep(bucketed, columns, partial(work, rules=rules), total)

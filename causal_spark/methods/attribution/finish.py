@@ -20,6 +20,7 @@ from causal_spark.statistics.cells import Cells
 
 
 def rules_of(method: Attribution, channels: Sequence[str], as_of: int) -> Rules:
+    """The rules of the configuration in microseconds and numbers of ``channels``; ``as_of``: the end of the data."""
     window = round(method.window_days * DAY)
     return Rules(
         window=window,

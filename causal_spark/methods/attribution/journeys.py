@@ -45,6 +45,11 @@ class Rules:
     lag: tuple[float, ...] = ()
     period: bool = False
 
+    @property
+    def reach(self) -> int:
+        """The longest window of any touch: a journey without conversion is open so long after its last."""
+        return max(self.window, self.view_window)
+
 
 @dataclass(frozen=True, eq=False)
 class Events:

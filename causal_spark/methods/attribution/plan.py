@@ -10,13 +10,14 @@ import numpy as np
 from causal_spark.errors import StatisticError
 from causal_spark.methods.attribution.journeys import DAY, OFTEN
 from causal_spark.methods.attribution.vocabulary import HAZARD, MAX_SET, PRESENCE, SETS, Attribution
+from causal_spark.spark.compress import MAX_ROWS
 
 # Sums of credit fill at most so many bits.
 BITS, FINEST = 58, 44
 # Statistics without replicates: descriptions.
 UNREPLICATED = ("length", "lag", "half")
-# Chains of a higher order than this have so many cells that their replicates are fewer: so many numbers in all, and
-# none if not at least ten replicates fit.
+# Chains of a higher order than this have so many cells that their replicates are fewer: so many numbers in all, but
+# ten replicates at least.
 REPLICATED_ORDER = 2
 NUMBERS, LEAST = 6_000_000, 10
 
@@ -60,14 +61,14 @@ class Plan:
         if not stat.startswith("markov_") or int(stat[-1]) <= REPLICATED_ORDER:
             return self.replicates
         cells = min((self.tokens + 1) ** int(stat[-1]) * (self.tokens + 2), self.cells)
-        most = NUMBERS // (cells * (1 + self.outcomes))
-        return min(self.replicates, most) if most >= LEAST else 0
+        return min(self.replicates, max(NUMBERS // (cells * (1 + self.outcomes)), LEAST))
 
 
 def plan(method: Attribution, direct: tuple[int, ...], tokens: int, conversions: float, totals: Sequence[float],
          events: int = 1 << 40, as_of: int = 0) -> Plan:  # fmt: skip
     """``conversions`` and ``totals``: bounds of what all conversions and the absolute amounts sum to; ``events``: of
-    the rows, over all segments; ``as_of``: the end of the data.
+    the rows, over all segments (more than ``MAX_ROWS`` cells are refused where they meet); ``as_of``: the end of the
+    data.
 
     Raises StatisticError if a model of channel sets gets more tokens than an integer has bits.
     """
@@ -90,8 +91,8 @@ def plan(method: Attribution, direct: tuple[int, ...], tokens: int, conversions:
         conversion_scale=power_of_two(max(conversions, 1.0)),
         amount_scales=tuple(power_of_two(total) for total in totals),
         paths=method.top_paths > 0,
-        cells=max(2 * events, 1),
-        window=round(method.window_days * DAY),
+        cells=min(max(2 * events, 1), MAX_ROWS),
+        window=round(method.reach_days * DAY),
         as_of=as_of,
     )
 

@@ -110,7 +110,7 @@ def _row(method: Attribution, model: str, outcome: str, segment: str, channel: s
 
 def _sum_rule(model: str, segment: Segment, credit: Credit) -> None:
     """Credits + unattributed = total, for every outcome; participation counts more than once by its definition."""
-    if model == "participation" or not np.isfinite(credit.value).all() or credit.std_error is not None:
+    if model == "participation" or not np.isfinite(credit.value).all():
         return
     whole = credit.value.sum(axis=0) + segment.unattributed
     total = np.delete(segment.total, 1)

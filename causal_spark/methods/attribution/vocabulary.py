@@ -181,6 +181,8 @@ class Attribution:
             raise ConfigError("bad_number", where="method.collapse_repeats", got=True, expected="transform: collapse")
 
     def _check_tables(self) -> None:
+        if self.view_days is not None and self.type is None:
+            raise ConfigError("missing_key", where="method", key="type")
         if self.period is not None and "period" in self.segments:
             choices = "other columns, or no method.period"
             raise ConfigError("bad_choice", where="method.segments", got="'period'", choices=choices)
@@ -209,6 +211,11 @@ class Attribution:
         """The columns of the outcomes after conversions."""
         value = self.paths.value if self.paths is not None else self.value
         return (*((value,) if value else ()), *self.values)
+
+    @property
+    def reach_days(self) -> float:
+        """The longest window of any touch."""
+        return max(self.window_days, self.view_days or 0.0)
 
     @property
     def change(self) -> str:

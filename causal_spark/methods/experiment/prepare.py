@@ -83,6 +83,7 @@ def _unsplit(method: Experiment, frame: Frame, rows: int, checks: Checks) -> Fra
 
 
 def found_arms(method: Experiment, frame: Frame, checks: Checks) -> Mapping[str, float]:
+    """The arms that the column holds where none were planned, with equal shares. One scan. Raises GateError."""
     found = {str(key[0]): int(n) for key, (n,) in count(frame, [method.arm]).cells.items()}
     checks.arms_found(method.arm, found)
     checks.refuse()

@@ -133,6 +133,7 @@ def _several(method: Observational) -> bool:
 
 
 def categorical(item: Covariate, kinds: dict[str, bool]) -> bool:
+    """Whether a covariate is a factor; ``kinds``: which columns are numbers."""
     return item.kind == "categorical" or (item.kind == "auto" and not kinds[item.name])
 
 
