@@ -20,6 +20,7 @@ from benchmarks.journey_lines import Line
 from benchmarks.journey_worker import Order
 from benchmarks.processes import answers
 
+SCRIPTED = 20_000_000  # beyond, the script (ordered lists of structs) fills the memory of a small machine
 LARGE = 5_000_000  # beyond, only journeys and models run with other than the first number of channels
 WARM = 200_000
 COUNTED = 1_000_000  # the packages and pandas get journeys of at most so many touches
@@ -60,7 +61,8 @@ def _orders(arguments: argparse.Namespace) -> Iterator[tuple[int, int, Order]]:
             first = size <= LARGE or channels == arguments.channels[0]
             for engine in arguments.engines:
                 if first:
-                    yield touches, channels, Order(engine, str(folder), str(warm), ("script", "lists", "moved"))
+                    scripts = ("script", "lists", "moved") if size <= SCRIPTED else ("lists", "moved")
+                    yield touches, channels, Order(engine, str(folder), str(warm), scripts)
                 tasks = ("journeys", "models", "job") if first else ("journeys", "models")
                 yield touches, channels, Order(engine, str(folder), str(warm), tasks)
             if size <= COUNTED and channels == arguments.channels[0]:
