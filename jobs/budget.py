@@ -9,7 +9,7 @@ The table it reads is ``input.history``. Columns have the names that the configu
 ``conf/budget.yml`` are in brackets. Other columns are ignored.
 
 - channel [channel]: string, not NULL
-- period [week]: a date, or a text or number whose order as text is that of time, not NULL; all of one length
+- period [week]: a date, a whole number, or a text whose order is that of time, not NULL
 - spend [spend] and outcome [outcome]: numbers of 0 or more, not NULL; rows of one channel and period are added, a
   channel without a row in a period spent nothing
 

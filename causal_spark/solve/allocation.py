@@ -123,13 +123,11 @@ def _level(curves: Sequence[Curve], budget: float, low: Array, high: Array) -> t
         cheap, dear = (
             (middle, dear) if at_price(curves, math.exp(middle), low, high).sum() > budget else (cheap, middle)
         )
-    spend = at_price(curves, math.exp(dear), low, high)
-    # the last bit of the price leaves a rest, which goes where there is room
-    free = (spend > low) & (spend < high)
-    if free.any():
-        rest = (budget - spend.sum()) * np.where(free, spend, 0) / max(spend[free].sum(), 1e-300)
-        spend = np.clip(spend + rest, low, high)
-    return spend, math.exp(dear)
+    # a straight channel takes nothing just above its price and all just below: the budget is met between the two
+    few, many = (at_price(curves, math.exp(price), low, high) for price in (dear, cheap))
+    room = float((many - few).sum())
+    share = min(max((budget - float(few.sum())) / room, 0.0), 1.0) if room > 0 else 0.0
+    return few + share * (many - few), math.exp(dear)
 
 
 def plan(curves: Sequence[Curve], spend: Array, price: float, low: Array, high: Array) -> Plan:
@@ -287,5 +285,5 @@ def _hull(x: Array, y: Array) -> list[int]:
 
 
 def _above(x: Array, y: Array, a: int, b: int, c: int) -> bool:
-    """Whether the point b lies on or below the line from a to c."""
-    return bool((y[b] - y[a]) * (x[c] - x[a]) <= (y[c] - y[a]) * (x[b] - x[a]))
+    """Whether the line from a to c passes above the point b; one that meets it, but for rounding, does not."""
+    return bool((y[b] - y[a]) * (x[c] - x[a]) < (y[c] - y[a]) * (x[b] - x[a]) * (1 - 1e-12))

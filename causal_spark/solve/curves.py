@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
+from scipy import optimize, special
 
 from causal_spark.statistics.moments import Array
 
@@ -61,7 +61,10 @@ class Curve:
             return high
         s = slope / self.stretch
         if self.family == "hill":
-            return float(optimize.brentq(lambda x: float(self.slope(x)) - slope, low, high, xtol=1e-300, rtol=1e-15))
+            least = max(low, high * 1e-15)  # at 0 the slope may be infinite
+            if float(self.slope(least)) <= slope:
+                return low
+            return float(optimize.brentq(lambda x: float(self.slope(x)) - slope, least, high, xtol=1e-300, rtol=1e-15))
         a, b = self.parameters
         if self.family == "log":
             found = a / s - b
@@ -97,9 +100,10 @@ def _slope(family: str, x: Array, parameters: Sequence[float]) -> Array:
         if family == "michaelis_menten":
             return np.asarray(a * b / (b + x) ** 2)
         n = parameters[2]
-        grown = (x / b) ** n
-        rising = n * (x / b) ** (n - 1) / b
-        return np.asarray(a * rising / (1 + grown) ** 2)
+        at_zero = math.inf if n < 1 else a / b if n == 1 else 0.0
+        some = np.where(x > 0, x, 1.0)
+        odds = n * np.log(some / b)
+        return np.asarray(np.where(x > 0, a * n / some * special.expit(odds) * special.expit(-odds), at_zero))
 
 
 def carried(spend: ArrayLike, carry: float) -> Array:
@@ -146,13 +150,6 @@ class Fit:
 
     def _at(self, theta: Array) -> Curve:
         return _curve(self.curve.family, theta, len(theta) > len(FAMILIES[self.curve.family]))[0]
-
-    def draw(self, count: int, seed: int) -> list[Curve]:
-        """Curves drawn from the normal approximation of the fit, on the scale on which it is normal."""
-        if not np.isfinite(self.vcov).all():
-            return [self.curve] * count
-        rng = np.random.default_rng(seed)
-        return [self._at(theta) for theta in rng.multivariate_normal(self.theta, self.vcov, count, method="eigh")]
 
 
 def _logistic(x: float) -> float:

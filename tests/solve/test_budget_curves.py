@@ -24,6 +24,27 @@ def test_square_roots_in_closed_form() -> None:
     assert held.binding == ("", "", "upper")
 
 
+def test_straight_channels_take_what_is_left() -> None:
+    """2s beside 20√s: the root until its slope is 2, at 25, and all else on the line."""
+    pair = [Curve("power", (2.0, 1.0)), Curve("power", (20.0, 0.5))]
+    found = allocation.allocate(pair, 500, [0, 0], [1000, 1000])
+    assert found.spend == pytest.approx([475, 25], rel=1e-9)  # the price is found to the last bits
+    lines = allocation.allocate([pair[0], pair[0]], 500, [0, 0], [1000, 1000])
+    assert lines.spend.sum() == pytest.approx(500, rel=1e-12)
+    assert allocation.on_grid([c.value for c in pair], 500, [0, 0], [1000, 1000], 5) == pytest.approx([475, 25])
+
+
+def test_slopes_without_end_and_steps() -> None:
+    """Below 1 a hill is infinitely steep at 0; of a large one the powers overflow beside the step."""
+    steep, step = Curve("hill", (100.0, 50.0, 0.8)), Curve("hill", (100.0, 14.0, 1000.0))
+    assert steep.where(1e26, 0.0, 100.0) == 0
+    assert step.slope([0.0, 30.0]).tolist() == [0.0, 0.0]
+    assert step.slope(14.0) == pytest.approx(100 * 1000 / (4 * 14), rel=1e-12)
+    mean = allocation.to_average([steep], 0.8, [0], [100])
+    assert allocation.outcome([steep], mean.spend) == pytest.approx(0.8 * mean.spend.sum(), rel=1e-9)
+    assert mean.spend[0] > 1
+
+
 def test_michaelis_menten_in_closed_form() -> None:
     pair = [Curve("michaelis_menten", (100.0, 50.0)), Curve("michaelis_menten", (80.0, 20.0))]
     found = allocation.allocate(pair, 130, [0, 0], [1e9, 1e9])
