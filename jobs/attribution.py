@@ -11,11 +11,11 @@ are in brackets. Other columns are ignored.
 Touches and conversions: ``input.touches``, ``input.conversions``.
 
 - touches: person [user_id]: string or integer, not NULL; time [ts]: timestamp in UTC, not NULL; channel [channel]:
-  string, not NULL, not empty; event_id [event_id]: unique for each touch, repeats count once; session: string or
-  integer, NULL for none; type [type: view,
-  click], the columns of ``by`` and ``segments`` [region]: strings
-- conversions: person and time as above, one row for each conversion; value [revenue] and further amounts: numbers of
-  0 or more, NULL is 0
+  string, not NULL, not empty; event_id [event_id]: of the touches of one id the earliest counts, NULL is no id;
+  session: string or integer, NULL for none; type [type: view, click], the columns of ``by`` and ``segments``
+  [region]: strings
+- conversions: person and time as above, one row for each conversion; conversion_id: of the conversions of one id the
+  earliest counts, NULL is no id; value [revenue] and further amounts: numbers of 0 or more, NULL is 0
 
 Or ready paths: ``input.paths``, one row for each path: path, a text with the separator between channels; conversions
 and nulls: whole numbers of 0 or more; value: a number of 0 or more. Equal paths are added.

@@ -77,7 +77,7 @@ def of_paths(method: Attribution, frame: pd.DataFrame, buckets: int = 3, seed: i
 def of_events(method: Attribution, touches: Sequence[tuple], conversions: Sequence[tuple], as_of: float = 1e4,
               buckets: int = 3, seed: int | None = None) -> Compressed:  # fmt: skip
     """The compressed sums of touches (person, day, channel[, event, type, segment, session]) and conversions (person,
-    day, value)."""
+    day, value[, id])."""
     padded = [(*touch, *(None, "click", "", None)[len(touch) - 3 :]) for touch in touches]
     channels = sorted({touch[2] for touch in padded})
     regions = sorted({touch[5] for touch in padded}) if method.segments else []
@@ -88,7 +88,11 @@ def of_events(method: Attribution, touches: Sequence[tuple], conversions: Sequen
         "p2": np.array([hashed(p, "2") for p in who], np.int64),
         "t": np.array([round(row[1] * DAY) for row in (*padded, *conversions)], np.int64),
         "k": np.repeat([0, 1], [n, m]),
-        "e": np.array([hashed(row[3]) if row[3] is not None else 0 for row in padded] + [0] * m, np.int64),
+        "e": np.array(
+            [hashed(row[3]) if row[3] is not None else 0 for row in padded]
+            + [hashed(row[3]) if len(row) > 3 else 0 for row in conversions],
+            np.int64,
+        ),
         "c": np.array([hashed(row[2]) for row in padded] + [0] * m, np.int64),
         "y": np.array([int(row[4] == method.view) for row in padded] + [0] * m, np.int64),
         "s": np.array([hashed(row[6]) if row[6] is not None else 0 for row in padded] + [0] * m, np.int64),

@@ -61,6 +61,13 @@ def fractions(frame: DataFrame, columns: Sequence[str]) -> dict[str, int]:
     return {name: int(row.column(i)[0].as_py()) for i, name in enumerate(columns)}
 
 
+def amounts_of_none(frame: DataFrame, amount: str, count: str) -> int:
+    """Rows with an ``amount`` above 0 and a ``count`` of 0 or NULL, in one aggregation."""
+    none = F.coalesce(col(count).cast("double"), F.lit(0.0)) == F.lit(0.0)
+    row = frame.agg(F.count(F.when((col(amount) > F.lit(0)) & none, 1)).alias("n")).toArrow()
+    return int(row.column(0)[0].as_py())
+
+
 def micros(time: Column) -> Column:
     """Microseconds since 1970 (UTC) of a timestamp with or without time zone."""
     return F.unix_micros(time.cast("timestamp"))

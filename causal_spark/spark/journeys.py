@@ -67,8 +67,8 @@ class Coding:
 
     The fields: t (microseconds since ``start``, up to ``span``), k (0 touch, 1 conversion), y (1 view), c (the
     channel), g0, g1, … (segments), p2 (more of the person). Texts are the remainders of their ``code`` by ``channels``
-    and ``segments``. ``event``, ``session``, ``drawn``: whether there is a column e (hash of the event id), s (hash of
-    the session, 0 for none), h (hash of the person, of which random numbers are made).
+    and ``segments``. ``event``, ``session``, ``drawn``: whether there is a column e (hash of the event or conversion
+    id, 0 for none), s (hash of the session, 0 for none), h (hash of the person, of which random numbers are made).
 
     ``numbered``: persons are whole numbers, and p1 is that number. Else it is a hash, and p2 some bits of a second one,
     so that two of n persons are taken for one with probability n² / 2^(65 + bits); h is p1 then.
@@ -155,26 +155,33 @@ def touch_rows(frame: DataFrame, person: Column, names: TouchColumns, coding: Co
     for i, (name, size) in enumerate(zip(names.segments, coding.segments, strict=True)):
         fields[f"g{i}"] = F.pmod(code(level(name)), F.lit(size))
     whole = []
-    if names.event is not None:
-        whole.append(F.xxhash64(col(names.event).cast("string")).alias("e"))
+    if coding.event:
+        whole.append(_identified_by(names.event).alias("e"))
     if names.session is not None:
-        session = col(names.session).cast("string")
-        whole.append(F.when(session.isNull(), F.lit(0)).otherwise(F.xxhash64(session)).cast("bigint").alias("s"))
+        whole.append(_identified_by(names.session).alias("s"))
     nothing = [F.lit(0.0).alias(f"v{i}") for i in range(amounts)]
     packed = coding.layout.pack(fields | coding.more(person))
     return frame.select(*coding.person(person, named), *packed, *whole, *nothing)
 
 
-def conversion_rows(frame: DataFrame, person: Column, time: str, segments: Sequence[str], coding: Coding,
-                    amounts: Sequence[str], named: bool = False) -> DataFrame:  # fmt: skip
-    """Conversions in the columns of ``touch_rows``; a NULL amount is 0. Of the segments they have none but their own
-    period."""
+def _identified_by(name: str | None) -> Column:
+    """The hash of a column's text; 0 of NULL, and without a column."""
+    if name is None:
+        return F.lit(0).cast("bigint")
+    text = col(name).cast("string")
+    return F.when(text.isNull(), F.lit(0)).otherwise(F.xxhash64(text)).cast("bigint")
+
+
+def conversion_rows(frame: DataFrame, person: Column, time: str, event: str | None, segments: Sequence[str],
+                    coding: Coding, amounts: Sequence[str], named: bool = False) -> DataFrame:  # fmt: skip
+    """Conversions in the columns of ``touch_rows``; a NULL amount is 0. ``event``: the column of their ids. Of the
+    segments they have none but their own period."""
     fields = {"t": micros(col(time)) - F.lit(coding.start), "k": F.lit(1)}
     for i, (name, size) in enumerate(zip(segments, coding.segments, strict=True)):
         if name == PERIOD:
             fields[f"g{i}"] = F.pmod(code(level(name)), F.lit(size))
-    none = F.lit(0).cast("bigint")
-    whole = [none.alias(name) for name, there in (("e", coding.event), ("s", coding.session)) if there]
+    ids = (("e", coding.event, event), ("s", coding.session, None))
+    whole = [_identified_by(column).alias(name) for name, there, column in ids if there]
     values = [F.coalesce(col(n).cast("double"), F.lit(0.0)).alias(f"v{i}") for i, n in enumerate(amounts)]
     packed = coding.layout.pack(fields | coding.more(person))
     return frame.select(*coding.person(person, named), *packed, *whole, *values)

@@ -259,6 +259,37 @@ def test_spend_for_an_unknown_channel_is_warned_of(spark, tmp_path: Path) -> Non
     assert (row["cpa"], row["roas"], row["roi"]) == (2.0, 2.5, 1.5)
 
 
+@once
+def test_tables_that_name_no_token_or_name_it_twice_are_refused(spark, tmp_path: Path) -> None:
+    write_table(_table(GOOD), tmp_path / "touches")
+    write_table(pa.table({"user_id": ["ann"], "ts": _times([2.5]), "revenue": [5.0]}), tmp_path / "conversions")
+    write_table(pa.table({"channel": ["x"], "cost": [2.0]}), tmp_path / "spend")
+    lifts = {"term": ["x", "x"], "outcome": ["conversions"] * 2, "estimate": [1.0, 2.0], "std_error": [0.1, 0.1]}
+    write_table(pa.table(lifts), tmp_path / "lift")
+    data = config(tmp_path, tmp_path / "out", models=["last"], spend={}, transform="frequency")
+    data["input"]["spend"] = {"table": str(tmp_path / "spend")}
+    with pytest.raises(ConfigError, match="frequency"):
+        run(data)
+    data = config(tmp_path, tmp_path / "out", models=["last"])
+    data["input"]["lift"] = {"table": str(tmp_path / "lift")}
+    with pytest.raises(ConfigError, match="several rows for the channel 'x'"):
+        run(data)
+
+
+@once
+def test_equal_orders_count_once_and_missing_amounts_are_told(spark, tmp_path: Path) -> None:
+    write_table(_table(GOOD), tmp_path / "touches")
+    bought = {"user_id": ["ann"] * 4, "ts": _times([2.5, 2.6, 2.7, 2.8]), "revenue": [5.0, 5.0, None, 1.0],
+              "order": ["o1", "o1", None, None]}  # fmt: skip
+    write_table(pa.table(bought), tmp_path / "conversions")
+    result = run(config(tmp_path, tmp_path / "out", models=["last"], conversion_id="order")).result
+    assert result is not None
+    totals = result.diagnostics["totals"].set_index("outcome")["total"]
+    assert (totals["conversions"], totals["value"]) == (3, 6.0)
+    checks = result.diagnostics["checks"].set_index("code")
+    assert checks.loc["DUPLICATE_CONVERSION", "verdict"] == checks.loc["AMOUNT_MISSING", "verdict"] == "warn"
+
+
 def budget(folder: Path, out: Path, **method: Any) -> dict[str, Any]:
     return {"job": "budget", "input": {"history": {"table": str(folder / "weeks")}},
             "method": {"period": "week", **method}, "output": {"path": str(out)},

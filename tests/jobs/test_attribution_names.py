@@ -148,6 +148,21 @@ def test_counts_of_paths_are_whole(spark, tmp_path: Path, column: str, values: t
     assert not (tmp_path / "out").exists()
 
 
+def test_value_belongs_to_a_conversion_and_where_leaves_paths_out(spark, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"path": ["a > b", "b"], "total_conversions": [1, 0], "total_conversion_value": [5.0, 3.0],
+                          "source": ["web", "app"]})  # fmt: skip
+    frame.to_csv(tmp_path / "paths.csv", index=False)
+    data = {"job": "attribution", "input": {"paths": {"table": str(tmp_path / "paths.csv"), "format": "csv"}},
+            "method": {"models": ["last"], "paths": {"value": "total_conversion_value"}, "replicates": 0},
+            "output": {"path": str(tmp_path / "out")}, "tracking": {"enabled": False}}  # fmt: skip
+    with pytest.raises(GateError, match=r"VALUE_OF_NOTHING: 1 rows of paths \(50.0%\)"):
+        run(data)
+    data["method"]["where"] = [{"column": "source", "op": "==", "value": "web"}]
+    result = run(data).result
+    assert result is not None
+    assert credit(result, "last", "value") == {"a": 0.0, "b": 5.0, "(unattributed)": 0.0}
+
+
 def test_names_in_paths_are_looked_at_too(spark, tmp_path: Path) -> None:
     """A path table may name a channel in vain as well."""
     frame = pd.DataFrame({"path": ["a > b", "B"], "total_conversions": [1, 2]})

@@ -132,6 +132,32 @@ def test_equal_touches_count_once_by_their_id() -> None:
     assert one(twice, [("ann", 2, 1.0)]) == {"x > x > x": (1, 0)}
 
 
+def test_an_id_counts_once_wherever_it_stands_again() -> None:
+    """Delivered again an hour later, or under another channel; another person's, and rows without an id, are others."""
+    again = [("ann", 1.0, "x", 7), ("ann", 1.04, "x", 7), ("ann", 2.0, "y", 7), ("ann", 2.5, "z"), ("ann", 2.5, "z")]
+    assert one(again, [("ann", 3, 1.0)], event_id="e") == {"x > z > z": (1, 0)}
+    bought = [("ann", 3.0, 10.0, "o1"), ("ann", 3.1, 12.0, "o1"), ("ann", 9.0, 5.0), ("ann", 9.0, 5.0)]
+    result = solve(replace(METHOD, conversion_id="o"), of_events(replace(METHOD, conversion_id="o"), again, bought))
+    totals = result.diagnostics["totals"].set_index("outcome")["total"]
+    assert (totals["conversions"], totals["value"]) == (3, 20.0)
+
+
+def test_old_views_leave_before_the_last_touches_are_taken() -> None:
+    touches = [("ann", 0, "x", None, "click"), ("ann", 5, "y", None, "view"), ("ann", 6, "y", None, "view")]
+    assert one(touches, [("ann", 20, 1.0)], type="k", view_days=1, max_touches=2) == {"x": (1, 0)}
+    again = {"type": "k", "view_days": 1, "max_touches": 1, "reuse_touches": True}
+    assert one(touches, [("ann", 6.5, 1.0), ("ann", 20, 1.0)], **again) == {"y": (1, 0), "x": (1, 0)}
+
+
+def test_the_segment_is_that_of_a_touch_in_the_journey() -> None:
+    """A view too old to be credited was in another region."""
+    touches = [("ann", 0, "x", None, "view", "DE"), ("ann", 10, "x", None, "click", "FR")]
+    method = replace(METHOD, models=("last",), type="k", view_days=1, segments=("region",), replicates=0)
+    frame = solve(method, of_events(method, touches, [("ann", 11, 1.0)])).estimates
+    mine = frame[(frame["outcome"] == "conversions") & (frame["term"] == "x")].set_index("segment")["estimate"]
+    assert mine["region=FR"] == pytest.approx(1.0, rel=1e-12) and mine["region=DE"] == 0
+
+
 def test_sessions_are_one_touch() -> None:
     near = [("ann", 1.0, "x"), ("ann", 1.01, "x"), ("ann", 1.02, "y"), ("ann", 1.5, "y")]
     assert one(near, [("ann", 2, 1.0)], session_minutes=30) == {"x > y > y": (1, 0)}

@@ -37,7 +37,8 @@ def check_touches(method: Attribution, frame: Frame, found: Findings) -> Seen:
 def check_conversions(method: Attribution, frame: Frame, found: Findings) -> Ranges:
     """Columns, types, keys and amounts of the conversions."""
     assert method.person and method.time
-    require(frame, [method.person, method.time], "conversions")
+    named = [method.conversion_id] if method.conversion_id else []
+    require(frame, [method.person, method.time, *named], "conversions")
     require_times(frame, method.time, "conversions")
     require_numbers(frame, method.amounts, "conversions")
     ranges = gate.ranges(frame, [method.person, method.time, *method.amounts], nan=method.amounts)
@@ -75,9 +76,11 @@ def null_key(found: Findings, table: str, column: str, ranges: Ranges) -> None:
 
 
 def amounts(found: Findings, table: str, columns: Sequence[str], ranges: Ranges) -> None:
-    """Amounts are finite, of 0 or more, and fit into the sums."""
+    """Amounts are finite, of 0 or more, and fit into the sums; one that is not there counts 0, and is warned of."""
     for column in columns:
         of = ranges[column]
+        if of.nulls:
+            found.add("AMOUNT_MISSING", "warn", table, column, count=of.nulls, share=of.nulls / of.n)
         if of.nans or math.inf in (abs(of.low or 0), abs(of.high or 0)):
             found.add("NAN_INF", "stop", table, column)
         elif of.low is not None and of.low < 0:
@@ -138,18 +141,19 @@ def names(method: Attribution, counts: Collection[str], table: str, found: Findi
                       hint=nearest(name, known))  # fmt: skip
 
 
-def repeated_events(method: Attribution, frame: Frame, rows: int, found: Findings) -> None:
-    """Touches of one event id count once; one id with several persons stops the job."""
-    if method.event_id is None or method.person is None:
+def repeated_events(column: str | None, method: Attribution, frame: Frame, table: str, rows: int,
+                    found: Findings) -> None:  # fmt: skip
+    """Events of one id in ``column`` count once; one id with several persons stops the job."""
+    if column is None or method.person is None:
         return
-    keys = gate.keys(frame, method.event_id, method.person, rows)
+    keys = gate.keys(frame, column, method.person, rows)
     if keys.in_several_groups:
         count = keys.in_several_groups
-        found.add("EVENT_OF_TWO_PERSONS", "stop", "touches", method.event_id, count=count,
-                  share=count / max(keys.keys, 1))  # fmt: skip
+        key = "event_id" if table == "touches" else "conversion_id"
+        found.add("EVENT_OF_TWO_PERSONS", "stop", table, column, count=count, share=count / max(keys.keys, 1), key=key)
     verdict = "warn" if keys.repeated else "pass"
-    found.add("DUPLICATE_TOUCH", verdict, "touches", method.event_id, count=keys.repeated,
-              share=keys.repeated / max(keys.keys, 1))  # fmt: skip
+    code = "DUPLICATE_TOUCH" if table == "touches" else "DUPLICATE_CONVERSION"
+    found.add(code, verdict, table, column, count=keys.repeated, share=keys.repeated / max(keys.keys, 1))
 
 
 def costs(known: Sequence[str], given: Mapping[str, float], found: Findings) -> None:
@@ -173,6 +177,14 @@ def whole_counts(frame: Frame, columns: Sequence[str], rows: int, found: Finding
     for column, count in gate.fractions(frame, columns).items():
         if count:
             found.add("PARTIAL_COUNT", "stop", "paths", column, count=count, share=count / max(rows, 1))
+
+
+def value_of_nothing(frame: Frame, value: str | None, conversions: str, rows: int, found: Findings) -> None:
+    """A ready path has no value without a conversion."""
+    count = gate.amounts_of_none(frame, value, conversions) if value else 0
+    if count:
+        found.add("VALUE_OF_NOTHING", "stop", "paths", str(value), count=count, share=count / max(rows, 1),
+                  conversions=conversions)  # fmt: skip
 
 
 def aliases(frame: Frame, alias: str, person: str, found: Findings) -> None:

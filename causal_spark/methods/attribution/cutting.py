@@ -93,35 +93,37 @@ def _won(touches: Events, conversions: Events, used: Mask, passed: Whole, ahead:
     """The journeys of the conversions, each of the ``used`` touches in one."""
     index = np.flatnonzero(used)
     sizes = np.bincount(passed.take(index), minlength=len(ahead))
-    if rules.max_touches is not None:
+    if rules.max_touches is not None and touches.view is None:
         sizes = np.minimum(sizes, rules.max_touches)
         index = between(ahead - sizes, sizes)
-    return _journeys(touches, conversions, ahead - sizes, sizes, index, rules)
+    return _journeys(touches, conversions, sizes, index, rules)
 
 
 def _shared(touches: Events, conversions: Events, start: Whole, end: Whole, rules: Rules) -> Journeys:
     """The journeys of the conversions where a touch may be in several: ranges of touches."""
-    if rules.max_touches is not None:
+    if rules.max_touches is not None and touches.view is None:
         start = np.maximum(start, end - rules.max_touches)
     sizes = end - start
-    return _journeys(touches, conversions, start, sizes, between(start, sizes), rules)
+    return _journeys(touches, conversions, sizes, between(start, sizes), rules)
 
 
-def _journeys(touches: Events, conversions: Events, first: Whole, sizes: Whole, index: Whole,
-              rules: Rules) -> Journeys:  # fmt: skip
-    """The conversions' journeys of the touches ``index``, without views and without clicks older than their own window.
-    Their segments are those of the ``first`` touch, -1 of a journey without touches."""
+def _journeys(touches: Events, conversions: Events, sizes: Whole, index: Whole, rules: Rules) -> Journeys:
+    """The conversions' journeys of the touches ``index``, where views are told apart without those older than their own
+    window, the last so many of what is left. Their segments are those of the first touch, -1 without touches."""
     n = len(sizes)
     segments = np.full((n, touches.segments.shape[1]), -1, np.int64)
-    segments[sizes > 0] = touches.segments[first[sizes > 0]]
-    if rules.period:
-        segments[:, -1] = conversions.segments[:, -1]
     found = Journeys(offsets(sizes), touches.code.take(index), touches.time, index, conversions.person,
                      np.ones(n, np.int64), np.zeros(n, np.int64), conversions.amounts, segments,
                      conversions.time)  # fmt: skip
-    if touches.view is None:
-        return found
-    return found.touches(found.ages <= np.where(touches.view[index], rules.view_window, rules.window))
+    if touches.view is not None:
+        found = found.touches(found.ages <= np.where(touches.view[index], rules.view_window, rules.window))
+        if rules.max_touches is not None:
+            found = found.touches(found.sizes.take(found.journey) - found.place <= rules.max_touches)
+    some = found.sizes > 0
+    segments[some] = touches.segments[found.index[found.starts[:-1][some]]]
+    if rules.period:
+        segments[:, -1] = conversions.segments[:, -1]
+    return found
 
 
 def _window_start(touches: Events, conversions: Events, ahead: Whole, window: int) -> Whole:

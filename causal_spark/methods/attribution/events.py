@@ -40,7 +40,8 @@ def from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame]
     ``touch_credit``). Raises GateError, ConfigError or StatisticError."""
     touches, looked, converted, as_of = _looked_at(method, frames, found)
     touched, known = looked.ranges, _channels(method, looked, found)
-    checks.repeated_events(method, touches, touched[""].n, found)
+    checks.repeated_events(method.event_id, method, touches, "touches", touched[""].n, found)
+    checks.repeated_events(method.conversion_id, method, frames["conversions"], "conversions", converted[""].n, found)
     _identities(method, frames.get("identity"), found)
     found.refuse()
     progress("prepare")
@@ -52,7 +53,8 @@ def from_events(engine: Engine, method: Attribution, frames: Mapping[str, Frame]
     size, codes = short(known, channels)
     numbered = "identity" not in frames and all(cluster.numbered(f, str(method.person)) for f in (touches, conversions))
     coding = cluster.Coding.of(*_span(method, touched, converted), size, levels.sizes, views=method.type is not None,
-                               event=method.event_id is not None, session=method.session is not None,
+                               event=method.event_id is not None or method.conversion_id is not None,
+                               session=method.session is not None,
                                numbered=numbered, drawn=_draws(method))  # fmt: skip
     total = touched[""].n + converted[""].n
     rules = rules_of(method, channels, as_of)
@@ -172,7 +174,8 @@ def _rows(method: Attribution, identity: Frame | None, touches: Frame, conversio
     names_of = cluster.TouchColumns(method.time, cluster.token(method.channel, method.by), view, method.event_id,
                                     method.session, segments)  # fmt: skip
     touched = cluster.touch_rows(who(kept), person, names_of, coding, len(method.amounts), named)
-    converted = cluster.conversion_rows(who(conversions), person, method.time, segments, coding, method.amounts, named)
+    converted = cluster.conversion_rows(who(conversions), person, method.time, method.conversion_id, segments, coding,
+                                        method.amounts, named)  # fmt: skip
     return touched.unionByName(converted)
 
 

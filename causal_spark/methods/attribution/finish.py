@@ -28,7 +28,7 @@ def rules_of(method: Attribution, channels: Sequence[str], as_of: int) -> Rules:
         max_touches=method.max_touches,
         gap=None if method.session_minutes is None else round(method.session_minutes * MINUTE),
         session=method.session_touch if method.session else None,
-        once=method.event_id is not None,
+        once=method.event_id is not None or method.conversion_id is not None,
         reuse=method.reuse_touches,
         as_of=as_of,
         censoring=method.censoring,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from causal_spark.errors import ConfigError
 from causal_spark.methods.attribution.compressed import Lift
@@ -36,7 +37,11 @@ def read(method: Attribution, frame: Frame | None) -> tuple[Lift, ...]:
         require(frame, NAMES, "lift")
         rows = cluster.small(frame, [*NAMES, *NUMBERS], MAX_ROWS)
         lifts = [_of_run(asked, rows) for asked in method.calibration]
-    return tuple(sorted(lifts, key=lambda lift: (lift.channel, lift.outcome)))
+    ordered = sorted(lifts, key=lambda lift: (lift.channel, lift.outcome))
+    for one, other in pairwise(ordered):
+        if (one.channel, one.outcome) == (other.channel, other.outcome):
+            raise ConfigError("repeated_lift", channel=one.channel, outcome=one.outcome)
+    return tuple(ordered)
 
 
 def _of_run(asked: Calibration, rows: Sequence[tuple[object, ...]]) -> Lift:

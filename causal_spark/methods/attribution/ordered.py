@@ -105,15 +105,17 @@ def _others(fields: Columns) -> NDArray[np.bool_]:
 
 
 def _repeated(fields: Columns) -> NDArray[np.bool_]:
-    """Touches that are equal to the one before: of one person, moment, event id, channel and kind."""
-    same = np.zeros(len(fields["t"]), bool)
-    near = 1 + np.flatnonzero(fields["t"][1:] == fields["t"][:-1])
-    equal = fields["k"][near] == 0
-    for name in ("p1", "p2", "k", "e", "c"):
-        if name in fields:
-            equal &= fields[name][near] == fields[name][near - 1]
-    same[near] = equal
-    return same
+    """Touches, and conversions, whose id an earlier one of their person has; 0 is no id."""
+    found = np.zeros(len(fields["t"]), bool)
+    named = np.flatnonzero(fields["e"])
+    person = np.concatenate([[0], np.cumsum(_others(fields))]).take(named)
+    event, kind = fields["e"].take(named), fields["k"].take(named)
+    order = np.lexsort((kind, event, person))  # stable: the earliest comes first
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for values in (person, event, kind):
+        same &= np.diff(values.take(order)) == 0
+    found[named[order[1:][same]]] = True
+    return found
 
 
 def in_order(columns: Columns, reader: Reader) -> tuple[Whole, dict[str, NDArray]]:

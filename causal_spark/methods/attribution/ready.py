@@ -21,9 +21,10 @@ from causal_spark.methods.attribution.weights import count_weights
 from causal_spark.methods.findings import Findings
 from causal_spark.spark import gate, ready_paths
 from causal_spark.spark import journeys as cluster
+from causal_spark.spark.columns import where
 from causal_spark.spark.compress import count
 from causal_spark.spark.journey_sums import sweep
-from causal_spark.spark.tables import Frame, col, require, require_numbers
+from causal_spark.spark.tables import Frame, col, require, require_filters, require_numbers
 from causal_spark.statistics.cells import Block
 
 Progress = Callable[[str], None]
@@ -35,6 +36,8 @@ def from_paths(method: Attribution, frames: Mapping[str, Frame], progress: Progr
         raise ConfigError("missing_key", where="method", key="paths")
     names, frame = method.paths, frames["paths"]
     _needs_events(method)
+    require_filters(frame, method.where, "paths")
+    frame = where(frame, method.where)
     require(frame, [names.path], "paths")
     numbers = [name for name in (names.conversions, names.nulls, names.value) if name]
     require_numbers(frame, numbers, "paths")
@@ -49,6 +52,7 @@ def from_paths(method: Attribution, frames: Mapping[str, Frame], progress: Progr
     checks.names(method, counts, "paths", found)
     found.refuse()
     checks.whole_counts(frame, [name for name in (names.conversions, names.nulls) if name], ranges[""].n, found)
+    checks.value_of_nothing(frame, names.value, names.conversions, ranges[""].n, found)
     found.refuse()
     progress("prepare")
     channels = sorted(name for name in counts if name not in method.exclude)
@@ -72,7 +76,8 @@ def _needs_events(method: Attribution) -> None:
     for model in ("time_decay", "markov_auto", HAZARD):
         if model in method.models:
             raise ConfigError("attribution_needs_events", what=model)
-    events = ("segments", "period", "by", "values", "event_id", "type", "session", "session_minutes", "touch_credit")
+    events = ("segments", "period", "by", "values", "event_id", "conversion_id", "type", "max_touches", "session",
+              "session_minutes", "reuse_touches", "as_of", "touch_credit")  # fmt: skip
     for key in events:
         if getattr(method, key):
             raise ConfigError("attribution_needs_events", what=key)

@@ -37,6 +37,8 @@ def compress(
     for role in ("spend", "identity"):
         if getattr(method, role) is not None and role not in frames:
             raise ConfigError("role_needs_table", role=role)
+    if method.change == "frequency" and (asked := [role for role in ("spend", "lift") if role in frames]):
+        raise ConfigError("attribution_frequency", tables=", ".join(f"input.{role}" for role in asked))
     costs = _costs(method, frames["spend"], found) if "spend" in frames else None
     spent = _period_costs(method, frames["spend"]) if costs is not None and method.spend and method.spend.time else None
     lifts = lift.read(method, frames.get("lift"))

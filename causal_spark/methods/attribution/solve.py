@@ -127,7 +127,7 @@ def _check(method: Attribution, compressed: Compressed, whole: Segment, found: F
         found.add("CENSORED", "warn", "touches", count=censored, how=method.censoring)
     if attributed < FEW:
         found.add("FEW_CONVERSIONS", "warn", "conversions", count=attributed, least=FEW)
-    if attributed:
+    if attributed and any(model.startswith("markov") for model in method.models):
         journeys = whole.sums("markov_1").base
         ended = _ends(whole)
         assert abs(whole.base_of(1) - ended) <= 1e-9 * max(ended, 1e-300) or not len(journeys)

@@ -90,22 +90,21 @@ class Attribution:
     """Credit of conversions and value to channels, by any list of models on the same journeys.
 
     ``person``, ``time``, ``channel``: columns of the touches (person and time of the conversions too); ``value`` and
-    ``values``: columns of the conversions. ``by``: further columns of the touches that with the channel make what
-    gets credit. ``segments``: columns of the touches, read at a journey's first touch. ``period``: credit again for
-    each day, week (from Monday) or month in which journeys ended, in UTC. ``event_id``: equal touches count once.
-    ``type`` and ``view``: the column that tells views from clicks, and its label; views count for
-    ``view_days``, other touches for ``window_days``. ``max_touches``: the last so many of a journey.
-    ``session``: a column of the touches; those of one session are one, the first or the last (``session_touch``).
-    ``session_minutes``: touches of one channel that follow one another within it are one. ``exclude``: channels that
-    leave all journeys. ``drop_last``: channels that leave the end of a journey. ``direct``: passed over by
-    last_non_direct. ``reuse_touches``: a touch may serve several conversions. ``transform``: a path as it is,
-    without repeats in a row, the first touch of each channel, or each channel with its frequency.
-    ``censoring``: journeys younger than the window at ``as_of`` are no nulls (exclude), or count by the share of
-    conversions that come within their age (weight), or are nulls (count). ``nulls``: Markov chains hold the journeys
-    without conversion. ``decay_step_days``: time decay in steps. ``positions``: weights of the custom model from first
-    to last. ``max_order`` of markov_auto. ``calibration``: lifts of channels in the estimates of another run.
-    ``replicates``: bootstrap replicates of persons for the intervals.
-    ``touch_credit``: write the credit of every touch as a table.
+    ``values``: columns of the conversions. ``by``: further columns of the touches that with the channel make what gets
+    credit. ``segments``: columns of the touches, read at a journey's first touch. ``period``: credit again for each
+    day, week (from Monday) or month in which journeys ended, in UTC. ``event_id``, ``conversion_id``: of the touches,
+    or conversions, of one id the earliest counts. ``type`` and ``view``: the column that tells views from clicks, and
+    its label; views count for ``view_days``, other touches for ``window_days``. ``max_touches``: the last so many of a
+    journey. ``session``: a column of the touches; those of one session are one, the first or the last
+    (``session_touch``). ``session_minutes``: touches of one channel that follow one another within it are one.
+    ``exclude``: channels that leave all journeys. ``drop_last``: channels that leave the end of a journey. ``direct``:
+    passed over by last_non_direct. ``reuse_touches``: a touch may serve several conversions. ``transform``: a path as
+    it is, without repeats in a row, the first touch of each channel, or each channel with its frequency. ``censoring``:
+    journeys younger than the window at ``as_of`` are no nulls (exclude), or count by the share of conversions that come
+    within their age (weight), or are nulls (count). ``nulls``: Markov chains hold the journeys without conversion.
+    ``decay_step_days``: time decay in steps. ``positions``: weights of the custom model from first to last.
+    ``max_order`` of markov_auto. ``calibration``: lifts of channels in the estimates of another run. ``replicates``:
+    bootstrap replicates of persons for the intervals. ``touch_credit``: write the credit of every touch as a table.
     """
 
     models: tuple[Model, ...] = ("last", "linear", "markov_1", "shapley")
@@ -120,6 +119,7 @@ class Attribution:
     where: tuple[Filter, ...] = ()
     channels: tuple[str, ...] = ()
     event_id: str | None = None
+    conversion_id: str | None = None
     type: str | None = None
     view: str = "view"
     window_days: float = 30
