@@ -26,7 +26,7 @@ MODELS = ("first", "linear", "u_shape", "markov_1", "markov_3", "shapley", "shap
 METHOD = Attribution(models=MODELS, person="user_id", time="ts", channel="channel", value="revenue",
                      event_id="event_id", type="type", view_days=5, segments=("region",), replicates=5)  # fmt: skip
 # Of the sums of 600 persons, on every engine.
-DIGEST = "7a0fa7e0c7649c8f"
+DIGEST = "b3d01fac141131e2"
 
 
 def compressed(spark: Any, method: Attribution, folder: Path, scratch: Path) -> Compressed:
