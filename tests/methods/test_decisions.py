@@ -104,6 +104,26 @@ def test_a_relative_margin_is_of_the_lift() -> None:
     assert (row.scale, row.margin) == ("relative", 0.02)
 
 
+@pytest.mark.parametrize(("good", "state"), [("increase", "worse"), ("decrease", "safe")])
+def test_a_relative_margin_over_a_control_mean_below_0(good: str, state: str) -> None:
+    """From -10 to -12 is a fall by a fifth of the mean's size, though the lift (t - c)/c is +0.2."""
+    guard = {**RELATIVE, "good": good}
+    found = {"revenue": {"a": C, "b": T}, "latency": {"a": (5000, -10.0, 9.0), "b": (5000, -12.0, 9.0)}}
+    row = row_of(solved(method(REVENUE, guard), found), "margins")
+    above = {**found, "latency": {"a": (5000, 10.0, 9.0), "b": (5000, 12.0, 9.0)}}
+    wanted = row_of(solved(method(REVENUE, {**guard, "good": "decrease" if good == "increase" else "increase"}), above),
+                    "margins")  # fmt: skip
+    assert (row.estimate, row.state) == (pytest.approx(-0.2), state)
+    assert (row.p_value, row.std_error) == pytest.approx((wanted.p_value, wanted.std_error), rel=1e-9)
+    assert (row.conf_low, row.conf_high) == pytest.approx((-wanted.conf_high, -wanted.conf_low), rel=1e-9)
+
+
+def test_a_loss_below_0_does_not_win() -> None:
+    kept = {**RELATIVE, "role": "success", "good": "increase", "margin": {"relative": 0.05}}
+    found = {"latency": {"a": (5000, -10.0, 9.0), "b": (5000, -12.0, 9.0)}}
+    assert decided([kept], found).reason == "success_lost"
+
+
 def test_equivalence_is_both_one_sided_tests() -> None:
     same = {**GUARD, "role": "diagnostic", "test": "equivalence", "margin": {"absolute": 2.0}}
     row = row_of(solved(method(REVENUE, same), {"revenue": {"a": C, "b": T}, "latency": {"a": C, "b": T}}), "margins")

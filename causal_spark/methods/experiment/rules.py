@@ -16,7 +16,8 @@ _KEY = re.compile(r"[\w][\w .:/-]{0,127}")
 
 @dataclass(frozen=True)
 class Margin:
-    """How much worse is still acceptable: a share of the control mean (``relative``) or an ``absolute`` difference."""
+    """How much worse is still acceptable: a share of the size of the control mean (``relative``), or an
+    ``absolute`` difference."""
 
     relative: float | None = None
     absolute: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -85,12 +85,18 @@ class Desk:
         return Measured(metric, contrast, reading, row.n, planned, power, needed)
 
     def _test(self, metric: Metric, cell: Cell, row: Estimate) -> Test:
-        """The difference, or the lift with its delta-method error, as the margin is given."""
+        """The difference, or the lift with its delta-method error, as the margin is given.
+
+        A relative margin is a share of the size of the control mean: the lift over one below 0 is turned.
+        """
         relative = metric.margin is not None and metric.margin.scale == "relative"
         found = self.rows.get((*cell, "lift"), NOTHING) if relative else row
         error = found.std_error if row.dof > 0 else math.nan
         statistic = found.estimate / error if error > 0 else math.nan
-        return Test(found.estimate, error, statistic, row.dof, found.p_value, found.conf_low, found.conf_high)
+        test = Test(found.estimate, error, statistic, row.dof, found.p_value, found.conf_low, found.conf_high)
+        if not found.estimate * row.estimate < 0:
+            return test
+        return replace(test, estimate=-test.estimate, statistic=-statistic, low=-test.high, high=-test.low)
 
     def _planned(self, contrast: Contrast) -> float:
         plan = self.method.sequential
