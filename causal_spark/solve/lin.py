@@ -63,10 +63,11 @@ def _fit(part: Moments, centre: Array) -> ArmFit:
     scatter = part.scatter[1:, 1:]
     scale = np.sqrt(np.clip(np.diag(scatter), 0.0, None))
     safe = np.where(scale > 0, scale, 1.0)
-    inverse = np.linalg.pinv(scatter / np.outer(safe, safe), rcond=1e-10, hermitian=True) / np.outer(safe, safe)
+    scaled = scatter / np.outer(safe, safe)
+    inverse = np.linalg.pinv(scaled, rcond=1e-10, hermitian=True) / np.outer(safe, safe)
     shift = centre - part.mean[1:]
     residual = float(part.scatter[0, 0] - slope @ part.scatter[1:, 0])
-    dof = part.n - 1 - np.linalg.matrix_rank(inverse, hermitian=True)
+    dof = part.n - 1 - np.linalg.matrix_rank(scaled, tol=1e-10, hermitian=True)
     variance = max(residual, 0.0) / dof if dof > 0 else math.nan
     error = math.sqrt(variance * (1 / part.n + float(shift @ inverse @ shift))) if part.n > 0 else math.nan
     value = float(part.mean[0] + slope @ shift)

@@ -97,6 +97,15 @@ def test_repeated_and_constant_covariates_change_nothing() -> None:
         assert (more[name].value, more[name].std_error) == pytest.approx((plain[name].value, plain[name].std_error))
 
 
+def test_units_of_measure_change_nothing() -> None:
+    """A covariate in billionths of a cent costs a degree of freedom as one in euros does."""
+    arms = draw(n_t=12, k=2)
+    scaled = {name: rows * [1, 1, 1e11] for name, rows in arms.items()}
+    plain, more = fits(arms), fits(scaled)
+    for name in arms:
+        assert more[name].std_error == pytest.approx(plain[name].std_error, rel=1e-9)
+
+
 def test_too_few_rows() -> None:
     arms = {name: rows[:4] for name, rows in draw().items()}
     assert math.isnan(fits(arms)["t"].std_error)
