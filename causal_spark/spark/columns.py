@@ -8,11 +8,14 @@ from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, FloatType
+from pyspark.sql.types import DecimalType, DoubleType, FloatType, TimestampNTZType, TimestampType
 
 from causal_spark.config import Filter
 from causal_spark.spark.tables import col
 from causal_spark.statistics.grouped import MISSING
+
+# Types whose values Python writes in another way than the engine.
+TWO_WAYS = TimestampType | TimestampNTZType | DecimalType | DoubleType | FloatType
 
 
 def where(frame: DataFrame, filters: Sequence[Filter]) -> DataFrame:
@@ -85,3 +88,12 @@ def as_label(frame: DataFrame, name: str) -> DataFrame:
         whole = (F.floor(value) == value) & (F.abs(value) < F.lit(1e16))
         text = F.when(whole, F.concat(value.cast("bigint").cast("string"), F.lit(".0"))).otherwise(text)
     return frame.withColumn(name, F.coalesce(text, F.lit(MISSING)))
+
+
+def labelled(frame: DataFrame, names: Sequence[str]) -> DataFrame:
+    """``frame`` with one text for each value of the columns ``names``, whichever pass groups by them."""
+    kinds = {item.name: item.dataType for item in frame.schema.fields} if names else {}
+    for name in names:
+        if isinstance(kinds[name], TWO_WAYS):
+            frame = as_label(frame, name)
+    return frame

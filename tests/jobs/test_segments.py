@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,39 @@ def test_clusters_within_a_segment(spark, tmp_path) -> None:
     ours = row(found.result, "spend", "difference", "jackknife", "country=DE")
     error = math.sqrt((1 - 1 / len(gaps)) * ((gaps - gaps.mean()) ** 2).sum())
     assert (ours.std_error, ours.dof) == (pytest.approx(error, rel=1e-8), len(filled) - 1)
+
+
+# labels ---------------------------------------------------------------------------------------------------------------
+
+WRITTEN = {
+    "day": ("2026-01-01 00:00:00", "2026-01-02 12:30:00"),
+    "share": ("0.1", "0.2"),
+    "rate": ("0.0000001", "0.5000000"),
+}
+ODD = np.arange(N) % 2
+TYPED = ROWS.assign(
+    day=pd.to_datetime([WRITTEN["day"][i] for i in ODD], utc=True).as_unit("us"),
+    share=np.array([0.1, 0.2], np.float32)[ODD],
+    rate=[Decimal(WRITTEN["rate"][i]) for i in ODD],
+)
+
+
+def test_times_and_fractions_as_segments(spark, tmp_path) -> None:
+    """Python and the engine write them in different ways; every pass finds the segment that the moments are of."""
+    metrics = [{"name": "spend", "kind": "revenue", "value": "spend", "covariates": ["spend_pre"], "quantiles": [0.5]}]
+    found = run(tmp_path / "lin", metrics, TYPED, segments=list(WRITTEN), adjustment="lin").result
+    counts = run(tmp_path / "cluster", metrics, TYPED, segments=list(WRITTEN), cluster="village", min_segment=20).result
+    for odd in (0, 1):
+        ols = interacted(TYPED[odd == ODD], "spend", ["spend_pre"]).fit(cov_type="HC2")
+        medians = set()
+        for column, texts in WRITTEN.items():
+            segment = f"{column}={texts[odd]}"
+            lin = row(found, "spend", "difference", "lin", segment)
+            assert (lin.estimate, lin.std_error) == pytest.approx((ols.params[1], ols.bse[1]), rel=1e-8)
+            median = row(counts, "spend", "p50 difference", "quantile", segment)
+            assert median.std_error > 0
+            medians.add((median.estimate, median.std_error))
+        assert len(medians) == 1
 
 
 # scans ----------------------------------------------------------------------------------------------------------------

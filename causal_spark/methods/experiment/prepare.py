@@ -14,7 +14,7 @@ from causal_spark.methods.experiment.passes.strata import strata
 from causal_spark.methods.experiment.tables import UnitTable, centre, prepared
 from causal_spark.methods.experiment.vocabulary import Experiment, Metric
 from causal_spark.spark import gate, units
-from causal_spark.spark.columns import where
+from causal_spark.spark.columns import labelled, where
 from causal_spark.spark.compress import MomentsSpec, compress, count
 from causal_spark.spark.quantiles import quantiles
 from causal_spark.spark.tables import Frame, require, require_filters, require_numbers
@@ -122,6 +122,7 @@ def _moments(
     stratum = [method.strata] if method.strata not in (None, table.arm) else []
     split = tuple(dict.fromkeys([*method.segments, *filter(None, stratum)]))
     frame = prepared(table, columns, caps, [table.arm, *([method.cluster] if method.cluster else []), *split])
+    frame = labelled(frame, method.segments)
     nullable = frozenset(c.name for c in columns if c.nulls == "drop" and table.ranges[c.source].nulls > 0)
     if method.cluster is not None:
         return _clustered(method, table, planned, frame, nullable)

@@ -9,6 +9,7 @@ from functools import cached_property
 from causal_spark.methods.experiment import plan
 from causal_spark.methods.experiment.tables import UnitTable, centre, prepared
 from causal_spark.methods.experiment.vocabulary import Experiment
+from causal_spark.spark.columns import labelled
 from causal_spark.spark.tables import Frame
 from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK
@@ -27,8 +28,10 @@ class Given:
     moments: Grouped
 
     def prepared(self, columns: Sequence[plan.Column], *keys: str) -> Frame:
-        """The ``keys`` and the columns under their NULL policies and caps, named ``column.name``."""
-        return prepared(self.table, columns, self.caps, keys)
+        """The ``keys``, segments as their labels, and the columns under their NULL policies and caps, named
+        ``column.name``.
+        """
+        return labelled(prepared(self.table, columns, self.caps, keys), [k for k in keys if k in self.method.segments])
 
     def nullable(self, columns: Sequence[plan.Column]) -> frozenset[str]:
         """Names of the prepared columns that still hold NULL."""
