@@ -16,11 +16,13 @@ from scipy import stats
 
 from causal_spark.errors import ConfigError, StatisticError
 from causal_spark.methods.experiment import Compressed, Experiment, Metric, Switchback, plan, solve
+from causal_spark.methods.experiment.rules import Sequential
 from causal_spark.report.page import render
 from causal_spark.results import Result
 from causal_spark.solve.triggered import triggered
 from causal_spark.statistics import Grouped, Moments
 from causal_spark.statistics.grouped import BLOCK, MISSING
+from causal_spark.words import LANGUAGES, say
 
 METRICS = (
     Metric("y", "mean", value="y", covariates=("x",)),
@@ -107,6 +109,14 @@ def test_triggered_rows_are_welch_among_the_triggered_and_the_diluted_effect() -
     assert table.variance_reduction == pytest.approx(1 - (wanted.diluted.std_error / wanted.naive.std_error) ** 2)
     assert table.variance_reduction > 0.5
     assert verdicts(result)["TRIGGER_RATIO"] == verdicts(result)["TRIGGER_LEAK"] == "pass"
+
+
+def test_under_a_plan_every_row_but_the_plans_is_of_one_look() -> None:
+    for language in LANGUAGES:
+        found = solve(replace(TRIGGERED, sequential=Sequential("k", 8_000)), by_trigger(draw()), language).estimates
+        told = found["note"].str.contains(say("note_one_look", language), regex=False)
+        assert (told == (found["method"] != "group_sequential")).all()
+        assert {"triggered", "group_sequential"} <= set(found["method"])
 
 
 def test_a_trigger_rate_of_one_in_twenty_cuts_the_variance_twentyfold() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from causal_spark.methods.experiment import analyses, trust
+from causal_spark.methods.experiment.analyses.sequential import LABELS
 from causal_spark.methods.experiment.checks import Checks
 from causal_spark.methods.experiment.compressed import Compressed
 from causal_spark.methods.experiment.estimates import Solver
@@ -33,6 +34,7 @@ def solve(method: Experiment, compressed: Compressed, language: str = "en") -> R
     rows = _one_look(method, corrected(method, compressed, rows), language)
     further = [analysis(solver, rows) for analysis in analyses.ANALYSES]
     beside = corrected_beside(method, compressed, [row for found in further for row in found.rows])
+    beside = _one_look(method, beside, language)
     trusted = not any(check.verdict == "invalid" for check in checks.found)
     tables = {
         "checks": checks_frame(checks.found),
@@ -59,8 +61,8 @@ def _notes(checks: Sequence[Check]) -> list[str]:
 
 
 def _one_look(method: Experiment, rows: list[Estimate], language: str) -> list[Estimate]:
-    """Under a plan of several looks, the rows of a fixed test say that they are for one look only."""
+    """Under a plan of several looks, all rows but those of the plan say that they are for one look only."""
     if method.sequential is None:
         return rows
     note = say("note_one_look", language)
-    return [replace(r, note=f"{r.note} {note}".strip()) for r in rows]
+    return [r if r.method in LABELS.values() else replace(r, note=f"{r.note} {note}".strip()) for r in rows]
