@@ -25,7 +25,7 @@ from causal_spark.solve.assignment import salted
 from causal_spark.solve.bootstrap import poisson_weights
 from causal_spark.solve.multiplicity import adjust
 from causal_spark.statistics.histogram import Histogram
-from causal_spark.words import LANGUAGES
+from causal_spark.words import LANGUAGES, say
 
 ARMS = ("control", "blue")
 N = 4_000
@@ -250,6 +250,18 @@ def test_clusters_widen_a_quantile(spark, exact, tmp_path) -> None:
     wide, narrow = (row(r.result, "spend", "p50 difference", "quantile") for r in (found, exact))
     assert wide.estimate == narrow.estimate
     assert wide.std_error > 1.5 * narrow.std_error
+
+
+def test_a_quantile_of_too_few_clusters_says_so(spark, tmp_path) -> None:
+    """Six stores an arm, one of them with thirty times the spend: nothing bounds the p95, while the median is known."""
+    store = ROWS["village"].map(lambda name: int(name[1:]) % 12)
+    frame = ROWS.assign(store=store.map(str), spend=ROWS["spend"] * np.where(store < 2, 30, 1))
+    metrics = [{"name": "spend", "kind": "revenue", "value": "spend", "quantiles": [0.5, 0.95]}]
+    result = run(tmp_path, metrics, frame, cluster="store").result
+    many, few = (row(result, "spend", f"{p} difference", "quantile") for p in ("p50", "p95"))
+    assert few.note == say("note_quantile_few_clusters", "en", arms="blue, control")
+    assert math.isfinite(few.estimate) and math.isnan(few.p_value)
+    assert many.std_error > 0 and "clusters" not in many.note
 
 
 def test_a_quantile_of_too_few_units_says_how_many_it_needs(spark, tmp_path) -> None:

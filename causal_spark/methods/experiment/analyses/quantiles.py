@@ -109,7 +109,10 @@ def _effects(where: Where, contrast: Contrast, q: float, parts: Mapping[str, Par
     alpha, side = solver.method.alpha, solver.method.alternative
     absolute, relative = quantile_difference(t, c, alpha, side), quantile_lift(t, c, alpha, side)
     notes = []
-    if math.isnan(absolute.p_value):
+    few = [arm for arm, one in ((contrast.treatment, t), (contrast.control, c)) if math.isnan(one.low)]
+    if few:
+        notes.append(say("note_quantile_few_clusters", solver.language, arms=", ".join(few)))
+    elif math.isnan(absolute.p_value):
         notes.append(say("note_quantile_tied", solver.language))
     resolution = max(t.resolution, c.resolution)
     if resolution > 0:
