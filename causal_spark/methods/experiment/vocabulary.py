@@ -158,8 +158,9 @@ class Experiment:
     arm columns of other experiments on the same units. ``time``: the time column of exposures and events, or of a
     switchback. ``window_days``: events count for this long after first exposure; ``pre_days``: the same metrics over
     this long before it become covariates. ``by_day``: effects for each of so many days since exposure, their trend.
-    ``as_of``: the end of the data (ISO time, UTC; default: the latest event). ``min_segment``: fewer units in an
-    arm of a segment are suppressed. ``max_split``: share of units in several arms above which the job refuses.
+    ``as_of``: the end of the data (ISO time, UTC; default: the latest event). ``min_segment``: a segment with fewer
+    units (clusters, where they are set) in an arm is suppressed. ``max_split``: share of units in several arms above
+    which the job refuses.
     ``exact_values``: histograms of at most so many possible values are exact; others keep ``histogram_bits`` binary
     digits of a value after the first. ``bayes``: priors, for P(win), expected losses and credible intervals.
     ``bootstrap``: standard errors by resampling beside the others.
