@@ -242,7 +242,6 @@ display(spark.read.parquet(f"{folder}/shop/margins"))
 display(spark.read.parquet(f"{folder}/shop/decision"))
 
 # COMMAND ----------
-# COMMAND ----------
 
 # MAGIC %md
 # MAGIC **Does the effect last?** `by_day` looks at each day since exposure, and the table `novelty` at the slope of the effect over

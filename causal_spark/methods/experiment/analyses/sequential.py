@@ -45,11 +45,6 @@ class Series:
     def seen(self) -> Seen:
         return self.looks[-1][1]
 
-    @property
-    def complete(self) -> bool:
-        """The planned units are reached."""
-        return self.bounds[-1].fraction >= 1 - 1e-9
-
 
 def looked(solver: Solver) -> tuple[Series, ...]:
     """The looks at every metric and contrast that can be estimated; nothing without a plan.
