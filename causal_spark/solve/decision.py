@@ -61,7 +61,8 @@ class Reading:
     guardrail to show non-inferiority at no effect with the planned units. ``margin`` 0: none was declared; a guardrail
     then only must not be worse for sure, and a success metric must be better. A success metric with a margin wins by
     the test against it. ``equivalence``: the margin holds in both directions. ``level``: one-sided level of the test
-    against the margin at this look (NaN: the rule's).
+    against the margin at this look (NaN: the rule's). ``shared``: that of a success metric where several with a margin
+    share the rule's (NaN: an equal part of it).
     """
 
     name: str
@@ -73,6 +74,7 @@ class Reading:
     power: float = math.nan
     equivalence: bool = False
     level: float = math.nan
+    shared: float = math.nan
 
     def at(self, alpha: float) -> float:
         """Its own one-sided level, or else ``alpha``."""
@@ -165,8 +167,8 @@ def surely_worse(reading: Reading, alpha: float) -> bool:
 def _won(reading: Reading, rule: Rule, several: int) -> bool:
     if reading.margin == 0:
         return reading.adjusted_p < rule.alpha and _toward(reading) > 0
-    level = reading.at(rule.guardrail_alpha)
-    return against_margin(reading, rule.guardrail_alpha).p_value < level / several
+    level = rule.guardrail_alpha / several if math.isnan(reading.shared) else reading.shared
+    return against_margin(reading, rule.guardrail_alpha).p_value < level
 
 
 def _lost(reading: Reading, rule: Rule) -> bool:

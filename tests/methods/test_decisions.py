@@ -327,6 +327,31 @@ def test_guardrails_are_tested_at_the_level_of_the_look() -> None:
     assert row_of(always, "margins").level == pytest.approx(stats.norm.sf(-low / error), rel=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["group", "always_valid"])
+def test_margins_that_share_their_level_spend_half_of_it_each(kind: str) -> None:
+    """Half of alpha spent over the looks gives an early look less than half of its nominal level."""
+    kept = {**GUARD, "role": "success", "test": "non-inferiority", "margin": {"absolute": 1.0}}
+    twins = [{**kept, "name": name, "value": name} for name in ("x", "y")]
+    error = math.sqrt(16 / 4000)
+
+    def level(alpha: float) -> float:
+        if kind == "group":
+            return group_sequential([0.4], Plan(1, alpha, alternative="greater"))[0].nominal
+        tau = mixing_variance(error**2, 4000, 10_000, alpha, 1)
+        return float(stats.norm.sf(-always_valid(0.0, error, tau, alpha, "greater").low / error))
+
+    def reason(p: float, needs: str) -> str:
+        worse = 1.0 - float(stats.t.isf(p, 3998)) * error
+        arm = {"a": (2000, 10.0, 4.0), "b": (2000, 10.0 + worse, 4.0)}
+        given = method(*twins, sequential={**PLAN, "kind": kind}, decision={"needs": needs})
+        return str(row_of(Store().look(given, {"x": arm, "y": arm}), "decision").reason)
+
+    assert level(0.025) < 0.49 * level(0.05)
+    assert reason(0.49 * level(0.05), "any") == "not_yet"
+    assert reason(0.99 * level(0.025), "any") == "won"
+    assert reason(0.49 * level(0.05), "all") == "won"
+
+
 def test_always_valid_against_published_numbers() -> None:
     """3,407 and 3,461 units from their sums, tuned for 5,000: half width .379410 and p .290745, as printed."""
 

@@ -74,13 +74,14 @@ class Desk:
         row = self.rows.get((*cell, "difference"), NOTHING)
         test = self._test(metric, cell, row)
         series = self.series.get(cell)
+        levels = (math.nan, math.nan) if series is None else (series.level, series.shared)
         planned = self._planned(contrast)
         margin = 0.0 if metric.margin is None else metric.margin.size
         both = metric.test == "equivalence"
         power, later, needed = self._powers(margin, both, test.std_error, row.n, planned)
         reading = Reading(
             metric.name, metric.role, test, row.p_adjusted if series is None else series.p_adjusted, metric.good,
-            margin, power if math.isnan(later) else later, both, math.nan if series is None else series.level,
+            margin, power if math.isnan(later) else later, both, *levels,
         )  # fmt: skip
         return Measured(metric, contrast, reading, row.n, planned, power, needed)
 

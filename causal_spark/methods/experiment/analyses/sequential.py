@@ -11,6 +11,7 @@ from typing import Any
 from causal_spark.methods.experiment import looks, plan
 from causal_spark.methods.experiment.estimates import Contrast, Solver
 from causal_spark.methods.experiment.looks import Look, Seen
+from causal_spark.methods.experiment.vocabulary import Experiment
 from causal_spark.results import Estimate
 from causal_spark.solve import sequential
 from causal_spark.solve.always_valid import AlwaysValid, always_valid, mixing_variance
@@ -29,7 +30,7 @@ class Series:
     """All looks at one metric of one contrast, this one last; ``bounds`` of each.
 
     ``p_adjusted``: over the family of success metrics, NaN for others. ``level``: one-sided nominal level at which a
-    margin is tested at this look.
+    margin is tested at this look; ``shared``: the same where success metrics with a margin share ``margin_alpha``.
     """
 
     block: plan.Block
@@ -39,6 +40,7 @@ class Series:
     looks: tuple[tuple[Look, Seen], ...]
     bounds: tuple[sequential.Look, ...]
     level: float
+    shared: float
     p_adjusted: float = math.nan
 
     @property
@@ -83,16 +85,31 @@ def _series(
     z = float(arms[0].value[0] - arms[1].value[0]) / error
     seen = Seen(block.metric.name, str(contrast), n, z, error, math.nan)
     every = looks.series(earlier, now, seen, planned)
-    fractions = tuple(s.n / planned for _, s in every)
-    statistics = [s.statistic for _, s in every]
     if method.sequential.kind == "group":
+        fractions = tuple(s.n / planned for _, s in every)
         bounds = _group(fractions, method.plan)
-        p = repeated_p_value(statistics, fractions, method.plan)
-        level = _group(fractions, replace(method.plan, alpha=method.margin_alpha, alternative="greater"))[-1].nominal
-        seen = replace(seen, p_value=p)
+        seen = replace(seen, p_value=repeated_p_value([s.statistic for _, s in every], fractions, method.plan))
     else:
-        seen, bounds, level = _always(method.alpha, method.margin_alpha, method.alternative, every, planned)
-    return Series(block, contrast, arms, planned, (*every[:-1], (now, seen)), bounds, level)
+        seen, bounds = _always(method.alpha, method.alternative, every, planned)
+    levels = (_margin_level(method, method.margin_alpha / parts, every, planned) for parts in (1, _sharing(method)))
+    return Series(block, contrast, arms, planned, (*every[:-1], (now, seen)), bounds, *levels)
+
+
+def _sharing(method: Experiment) -> int:
+    """How many success metrics with a margin share its level: all of them where any suffices."""
+    if method.decision is not None and method.decision.needs == "all":
+        return 1
+    return max(sum(metric.role == "success" and metric.margin is not None for metric in method.metrics), 1)
+
+
+def _margin_level(method: Experiment, alpha: float, every: Sequence[tuple[Look, Seen]], planned: float) -> float:
+    """One-sided nominal level at this look of a margin that is tested at ``alpha`` over all looks."""
+    if method.plan is not None and method.sequential is not None and method.sequential.kind == "group":
+        fractions = tuple(s.n / planned for _, s in every)
+        return _group(fractions, replace(method.plan, alpha=alpha, alternative="greater"))[-1].nominal
+    first, seen = every[0][1], every[-1][1]
+    tau = mixing_variance(first.std_error**2, first.n, planned, alpha, 1)
+    return _limit(len(every), seen, always_valid(0.0, seen.std_error, tau, alpha, "greater"), planned, 1).nominal
 
 
 @lru_cache(maxsize=64)
@@ -101,9 +118,9 @@ def _group(fractions: tuple[float, ...], given: Plan) -> tuple[sequential.Look, 
 
 
 def _always(
-    alpha: float, margin_alpha: float, alternative: Alternative, every: Sequence[tuple[Look, Seen]], planned: float
-) -> tuple[Seen, tuple[sequential.Look, ...], float]:
-    """This look with the p-value over all looks and τ of the first, the limit of every look, the level of a margin."""
+    alpha: float, alternative: Alternative, every: Sequence[tuple[Look, Seen]], planned: float
+) -> tuple[Seen, tuple[sequential.Look, ...]]:
+    """This look with the p-value over all looks and τ of the first, and the limit of every look."""
     first, seen = every[0][1], every[-1][1]
     sides = 2 if alternative == "two-sided" else 1
     tau = first.tau or mixing_variance(first.std_error**2, first.n, planned, alpha, sides)
@@ -112,10 +129,7 @@ def _always(
         _limit(number, s, test, planned, sides)
         for number, ((_, s), test) in enumerate(zip(every, tests, strict=True), start=1)
     )
-    one_sided = mixing_variance(first.std_error**2, first.n, planned, margin_alpha, 1)
-    margin = always_valid(0.0, seen.std_error, one_sided, margin_alpha, "greater")
-    level = _limit(len(every), seen, margin, planned, 1).nominal
-    return replace(seen, p_value=min(test.p_value for test in tests), tau=tau), limits, level
+    return replace(seen, p_value=min(test.p_value for test in tests), tau=tau), limits
 
 
 def _limit(number: int, seen: Seen, test: AlwaysValid, planned: float, sides: int) -> sequential.Look:
