@@ -150,8 +150,10 @@ def power_proportions(
     p_treatment: float, p_control: float, units: float, split: Split = EQUAL, alpha: float = 0.05,
     formula: Formula = "pooled", alternative: Alternative = "two-sided",
 ) -> float:  # fmt: skip
-    """Power of the z test of two proportions, as ``sample_size_proportions`` names its formulas."""
+    """Power of the z test of two proportions, as ``sample_size_proportions`` names its formulas; NaN without units."""
     null, other = _proportion_variances(p_treatment, p_control, split, formula)
+    if not units > 0:
+        return math.nan
     gap = abs(p_treatment - p_control) * math.sqrt(units)
     return float(stats.norm.sf((_z(alpha, alternative) * math.sqrt(null) - gap) / math.sqrt(other)))
 
@@ -222,9 +224,14 @@ def power_equivalence(
     margin: float, units: float, v_treatment: float, v_control: float | None = None, split: Split = EQUAL,
     alpha: float = 0.05, effect: float = 0.0,
 ) -> float:  # fmt: skip
-    """Power of two one-sided tests at ``alpha`` each to show |effect| < margin; Chow, Shao & Wang (2008), ch. 3."""
+    """Power of two one-sided tests at ``alpha`` each to show |effect| < margin; Chow, Shao & Wang (2008), ch. 3.
+
+    NaN without units.
+    """
     if not margin > 0:
         raise ConfigError("bad_margin", got=margin)
+    if not units > 0:
+        return math.nan
     error = math.sqrt(split.variance(v_treatment, _same(v_control, v_treatment)) / units)
     z = _z(alpha, "greater")
     upper, lower = (margin - effect) / error - z, (margin + effect) / error - z

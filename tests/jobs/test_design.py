@@ -23,11 +23,12 @@ from causal_spark.config import build, load
 from causal_spark.errors import CausalSparkError, ConfigError, GateError, StatisticError
 from causal_spark.methods import design
 from causal_spark.methods.design import planned
+from causal_spark.methods.design.prepare import covariate_scale
 from causal_spark.solve.assignment import Layer, arm, arm_edges
 from causal_spark.solve.power import Split, design_effect
 from causal_spark.solve.quantiles import quantile, share_variance
 from causal_spark.solve.splits import acceptance, mahalanobis
-from causal_spark.statistics import Moments
+from causal_spark.statistics import Moments, Range
 from causal_spark.statistics.histogram import Histogram
 from tests.run import ROOT
 
@@ -383,6 +384,19 @@ def test_layers_strata_and_types(spark, units: pd.DataFrame, folder: Path, tmp_p
     assert distance <= acceptance(2, 0.3)
 
 
+@ONLY_ON_SAIL
+def test_large_covariates_of_clusters_are_balanced(spark, units: pd.DataFrame, tmp_path: Path) -> None:
+    """Distances have no scale: in other units the same salt is balanced. In millionths the totals would overflow."""
+    table = written(units.assign(large=units["x"] * 1e11), tmp_path / "units")
+    found = {}
+    for name in ("x", "large"):
+        again = {"covariates": [name], "draws": 40, "accepted": 0.3}
+        run(config(table, tmp_path / name, cluster="store", assign={"salt": "s", "rerandomize": again}))
+        found[name] = compressed(tmp_path / name).drawn
+    assert found["large"].salt == found["x"].salt
+    assert found["large"].distance == pytest.approx(found["x"].distance, rel=1e-4)  # totals in millionths
+
+
 # rows of unit and day -----------------------------------------------------------------------------------
 
 
@@ -501,6 +515,9 @@ LAYER = {"salt": "l", "experiment": "one", "ranges": {"one": [0, 0.5]}}
     ("bad_number", {"aa": {"splits": 100}}),
     ("bad_choice", {"assign": {"salt": " "}}),
     ("design_layer", {"assign": {"salt": "s", "layer": {**LAYER, "experiment": "two"}}}),
+    ("design_same_salt", {"assign": {"salt": "l", "layer": LAYER}}),
+    ("design_same_salt", {"assign": {"salt": "s", "layer": {**LAYER, "salt": "s/7"},
+                                     "rerandomize": {"covariates": ["x"], "draws": 8}}}),
     ("layer_overlap", {"assign": {"salt": "s", "layer": {**LAYER, "ranges": {"one": [0, 0.5], "two": [0.4, 1]}}}}),
     ("bad_number", {"assign": {"salt": "s", "layer": {**LAYER, "ranges": {"one": [0.5]}}}}),
     ("matching_empty", {"assign": {"salt": "s", "rerandomize": {"covariates": []}}}),
@@ -514,6 +531,31 @@ def test_a_wrong_setting_is_refused_before_any_session(tmp_path: Path, key: str,
         job.validate(config(tmp_path / "in", tmp_path / "out", **change), "design")
     assert caught.value.key == key
     assert caught.value.text("zh") != caught.value.text("en")
+
+
+def test_a_layer_may_have_a_salt_that_is_never_drawn() -> None:
+    again = {"covariates": ["x"], "draws": 8}
+    for salt in ("s", "s/8"):
+        asked = method(assign={"salt": "s", "layer": {**LAYER, "salt": salt}, "rerandomize": again}).assign
+        assert asked is not None
+        assert asked.layer is not None
+        assert asked.layer.salt == salt
+
+
+@pytest.mark.parametrize(("found", "scale"), [
+    (Range(3000, 0, -5.0, 20.0), 10**6),
+    (Range(10_000, 0, -1e9, 5.0), 10**5),
+    (Range(1000, 0, 0.0, 9e15), 1),
+    (Range(1000, 1000, None, None), 10**6),
+])  # fmt: skip
+def test_totals_of_a_covariate_are_as_fine_as_they_fit(found: Range, scale: int) -> None:
+    assert covariate_scale(found, "x") == scale
+
+
+def test_totals_of_a_covariate_that_never_fit_are_refused() -> None:
+    with pytest.raises(GateError, match="Divide the column") as caught:
+        covariate_scale(Range(1000, 0, 0.0, 1e16), "x")
+    assert caught.value.key == "design_covariate_overflow"
 
 
 def test_large_tables_need_a_folder(tmp_path: Path) -> None:

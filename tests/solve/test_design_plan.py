@@ -141,6 +141,18 @@ def test_time_that_is_not_known() -> None:
         assert all(math.isnan(value) for value in planned.time_needed(units, arrivals))
 
 
+def test_a_day_before_the_first_arrival_has_a_reason() -> None:
+    """New units come on Sundays alone; day 1 is a Monday."""
+    tables = solve(asked(days=[1, 7]), history(arrivals=((3, 10), (10, 20)))).diagnostics
+    for name, value in (("detectable", "effect"), ("power", "power")):
+        first, later = (tables[name][tables[name]["days"] == day] for day in (1, 7))
+        assert set(first["outcome"]) == set(later["outcome"]) == {"m", "p", "r", "held", "held p90", "same"}
+        assert first[value].isna().all()
+        assert set(first["note"]) == {"No units have come by then."}
+        assert later[value].notna().all()
+        assert set(later["note"]) == {""}
+
+
 def test_what_is_compressed_comes_back() -> None:
     rows = ({"covariate": "x", "arm": "control", "smd": math.nan},)
     given = history(arrivals=((4, 10), (5, 3)), splits=(("m", "welch", (0.5, math.nan)),),

@@ -209,3 +209,11 @@ def test_shares_outside_0_and_1_are_refused() -> None:
         sample_size_proportions(1.2, 0.5)
     with pytest.raises(StatisticError):
         sample_size_proportions(1.0, 1.0)
+
+
+def test_without_units_nothing_is_found() -> None:
+    found = [
+        power(0.1, 0, 1.0), power_proportions(0.25, 0.2, 0), power_non_inferiority(0.1, 0, 1.0),
+        power_equivalence(0.1, 0, 1.0), mde(0, 1.0), mde_proportions(0.2, 0), smallest_margin(0, 1.0),
+    ]  # fmt: skip
+    assert all(map(math.isnan, found))

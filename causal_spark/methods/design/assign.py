@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from causal_spark.methods.design.compressed import Drawn
-from causal_spark.methods.design.prepare import fits
+from causal_spark.methods.design.prepare import covariate_scale
 from causal_spark.methods.design.vocabulary import Design, Rerandomize
 from causal_spark.methods.experiment.tables import UnitTable
 from causal_spark.solve.assignment import SLOTS, arm_edges
@@ -28,7 +28,6 @@ from causal_spark.statistics.moments import Array
 
 TABLE = "assignment"
 SIZE, COVARIATES = "(units)", "covariates"
-MILLION = 1_000_000
 
 
 def assign(engine: Engine, method: Design, table: UnitTable, scratch: Callable[..., str]) -> Drawn:
@@ -82,9 +81,8 @@ def balanced(method: Design, table: UnitTable, asked: Rerandomize) -> Drawn:
 def _clusters(method: Design, table: UnitTable, asked: Rerandomize) -> Frame:
     """One row for each cluster: its size and its totals of the covariates."""
     assert method.cluster is not None
-    for name in asked.covariates:
-        fits(table.ranges[name], name, MILLION)
-    wanted = [ClusterSum(SIZE, None, ()), *(ClusterSum(name, name, (), MILLION) for name in asked.covariates)]
+    totals = [ClusterSum(name, name, (), covariate_scale(table.ranges[name], name)) for name in asked.covariates]
+    wanted = [ClusterSum(SIZE, None, ()), *totals]
     return clusters(table.frame, method.cluster, (asked.strata,) if asked.strata else (), wanted, keep=True)
 
 

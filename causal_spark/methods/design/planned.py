@@ -138,7 +138,9 @@ def smallest(method: Design, subject: Subject, units: float) -> float:
 
 
 def chance(method: Design, subject: Subject, effect: float, units: float) -> float:
-    """The power of ``units`` in all arms to find ``effect`` (hold the margin); NaN if no share can be so large."""
+    """The power of ``units`` in all arms to find ``effect`` (hold the margin); NaN without units, or if no share
+    can be so large.
+    """
     shares, alpha = split(method), level(method, subject)
     if not math.isfinite(effect):
         return math.nan

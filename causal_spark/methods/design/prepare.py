@@ -82,6 +82,15 @@ def fits(found: Range, column: str, scale: int) -> None:
         raise GateError("fixed_point_overflow", column=column, scale=scale)
 
 
+def covariate_scale(found: Range, column: str) -> int:
+    """The largest power of ten, at most a million, at which the largest possible sum of a covariate fits."""
+    largest = max(abs(found.low or 0.0), abs(found.high or 0.0)) * max(found.n, 1)
+    for scale in (1_000_000, 100_000, 10_000, 1000, 100, 10, 1):
+        if largest * scale < LONG:
+            return scale
+    raise GateError("design_covariate_overflow", column=column)
+
+
 # rows of unit and day -------------------------------------------------------------------------------------------------
 
 

@@ -125,8 +125,10 @@ class _Report:
         return {**self._base(subject), "lift": lift, "effect": effect, "units": units, "days": days, "weeks": weeks,
                 "power": self.method.power, "note": note}  # fmt: skip
 
-    def _why(self, subject: Subject, effect: float) -> str:
-        """Why an effect has no size or power."""
+    def _why(self, subject: Subject, effect: float, units: float = math.nan) -> str:
+        """Why an effect has no size, or no power with so many ``units``."""
+        if units == 0:
+            return say("design_no_units", self.language)
         if math.isnan(subject.variance):
             return say("design_quantile_unknown", self.language)
         key = "design_no_mean" if math.isnan(effect) else "design_beyond_share"
@@ -159,6 +161,7 @@ class _Report:
         effect = planned.smallest(self.method, subject, units)
         size = abs(subject.mean)
         reason = "design_quantile_unknown" if math.isnan(subject.variance) else "design_nothing_found"
+        reason = reason if units > 0 else "design_no_units"
         return {**self._base(subject), "units": units, "days": days, "effect": effect,
                 "lift": effect / size if size > 0 else math.nan, "power": self.method.power,
                 "note": say(reason, self.language) if math.isnan(effect) else ""}  # fmt: skip
@@ -168,7 +171,7 @@ class _Report:
         return [
             {**self._base(subject), "units": units, "days": days, "lift": lift, "effect": effect,
              "power": (found := planned.chance(self.method, subject, effect, units)),
-             "note": self._why(subject, effect) if math.isnan(found) else ""}
+             "note": self._why(subject, effect, units) if math.isnan(found) else ""}
             for subject in self.subjects
             for units, days in self._given(subject)
             for lift, effect in subject.effects(self.method)

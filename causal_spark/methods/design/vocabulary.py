@@ -95,6 +95,10 @@ class Assign:
     def __post_init__(self) -> None:
         if not self.salt.strip():
             raise ConfigError("bad_choice", where="method.assign.salt", got="''", choices="any text")
+        again = self.rerandomize
+        salts = [self.salt] if again is None else [f"{self.salt}/{draw}" for draw in range(again.draws)]
+        if self.layer is not None and self.layer.salt in salts:
+            raise ConfigError("design_same_salt", salt=self.layer.salt)
 
 
 @dataclass(frozen=True)
