@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 
 T = TypeVar("T")
 
@@ -34,15 +34,13 @@ class Filter:
     def __post_init__(self) -> None:
         values = list(self.value) if self.op in ("in", "not_in") and isinstance(self.value, list | tuple) else None
         if self.op in ("in", "not_in") and not values:
-            raise ConfigError("bad_filter", column=self.column, op=self.op, expected="a list of values")
+            raise ConfigError("bad_filter", column=self.column, op=self.op, expected=Phrase("expected_list_of_values"))
         if self.op in ("is_null", "not_null") and self.value is not None:
-            raise ConfigError("bad_filter", column=self.column, op=self.op, expected="no value")
+            raise ConfigError("bad_filter", column=self.column, op=self.op, expected=Phrase("expected_no_value"))
         for value in values if values is not None else [self.value]:
             plain = isinstance(value, str | int | float | bool)
             if not plain and self.op not in ("is_null", "not_null"):
-                raise ConfigError(
-                    "bad_filter", column=self.column, op=self.op, expected="a text, a number or true/false"
-                )
+                raise ConfigError("bad_filter", column=self.column, op=self.op, expected=Phrase("expected_plain"))
 
 
 @dataclass(frozen=True)
@@ -160,10 +158,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError("yaml_unreadable", where=str(path), reason="it is not UTF-8 text") from error
+        raise ConfigError("yaml_unreadable", where=str(path), reason=Phrase("reason_not_utf8")) from error
     data = parse(text, str(path))
     if not isinstance(data, dict):
-        raise ConfigError("wrong_type", where=str(path), expected="a mapping", got=_show(data))
+        raise ConfigError("wrong_type", where=str(path), expected=Phrase("expected_mapping"), got=_show(data))
     return override(data, overrides)
 
 
@@ -194,7 +192,7 @@ def _step(target: Any, part: str, key: str) -> Any:
     if target.get(part) is None:
         target[part] = {}
     if not isinstance(target[part], dict | list):
-        raise ConfigError("wrong_type", where=part, expected="a mapping", got=_show(target[part]))
+        raise ConfigError("wrong_type", where=part, expected=Phrase("expected_mapping"), got=_show(target[part]))
     return target[part]
 
 
@@ -210,7 +208,7 @@ def build(cls: type[T], data: Any, where: str) -> T:
     Raises ConfigError with the dotted place ``where`` of what is wrong.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError("wrong_type", where=where, expected="a mapping", got=_show(data))
+        raise ConfigError("wrong_type", where=where, expected=Phrase("expected_mapping"), got=_show(data))
     known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
@@ -237,11 +235,11 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError("wrong_type", where=where, expected="a list", got=_show(value))
+            raise ConfigError("wrong_type", where=where, expected=Phrase("expected_list"), got=_show(value))
         return tuple(convert(get_args(hint)[0], part, f"{where}.{i}") for i, part in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise ConfigError("wrong_type", where=where, expected="a mapping", got=_show(value))
+            raise ConfigError("wrong_type", where=where, expected=Phrase("expected_mapping"), got=_show(value))
         inner = get_args(hint)[1]
         return {_text(_plain(key), where): convert(inner, part, f"{where}.{key}") for key, part in value.items()}
     if is_dataclass(hint):
@@ -272,11 +270,14 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError("wrong_type", where=where, expected=_TYPE_NAMES.get(hint, str(hint)), got=_show(value))
     if hint is float and value != value:
-        raise ConfigError("wrong_type", where=where, expected="a number", got=_show(value))
+        raise ConfigError("wrong_type", where=where, expected=Phrase("expected_number"), got=_show(value))
     return _text(value, where) if hint is str else value
 
 
-_TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_TYPE_NAMES = {
+    str: Phrase("expected_text"), int: Phrase("expected_whole"), float: Phrase("expected_number"),
+    bool: Phrase("expected_truth"),
+}  # fmt: skip
 
 
 def _plain(value: Any) -> str:
@@ -320,11 +321,11 @@ def run_config(data: Mapping[str, Any], method: type[Any], job: str) -> RunConfi
     for key in data:
         if key not in known:
             raise ConfigError(
-                "unknown_key", where="the configuration", key=str(key)[:60], hint=nearest(str(key), known)
+                "unknown_key", where=Phrase("where_configuration"), key=str(key)[:60], hint=nearest(str(key), known)
             )
     for key in ("input", "method", "output"):
         if key not in data:
-            raise ConfigError("missing_key", where="the configuration", key=key)
+            raise ConfigError("missing_key", where=Phrase("where_configuration"), key=key)
     if data.get("job", job) != job:
         raise ConfigError("other_job", got=_show(data["job"]), job=job)
     return RunConfig(

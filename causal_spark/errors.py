@@ -28,6 +28,19 @@ class Texts(dict[str, str]):
     """A text for each language."""
 
 
+class Phrase:
+    """A part of a sentence from the catalogue, looked up when the sentence is said, in its language.
+
+    ``values`` fill its placeholders: numbers, or names of settings.
+    """
+
+    def __init__(self, key: str, /, **values: object) -> None:
+        self.key, self.values = key, values
+
+    def text(self, language: str) -> str:
+        return say(self.key, language, **self.values)
+
+
 def _safe(value: object) -> object:
     """A value as it may be shown."""
     if isinstance(value, Texts):
@@ -35,11 +48,18 @@ def _safe(value: object) -> object:
     return printable(scrub(value)) if isinstance(value, str) else value
 
 
+def _in(value: object, language: str) -> object:
+    """A value as it stands in a sentence of this language."""
+    if isinstance(value, Phrase):
+        return value.text(language)
+    return value[language] if isinstance(value, Texts) else value
+
+
 class CausalSparkError(Exception):
     """An error with a sentence from the catalogue ``words/*.yml`` and the exit code of the job.
 
     ``key`` names the sentence, ``values`` fill its placeholders. ``str(error)`` is the English
-    sentence, ``error.text("zh")`` the Chinese one. A value may be ``Texts``. Secrets and control
+    sentence, ``error.text("zh")`` the Chinese one. A value may be ``Texts`` or a ``Phrase``. Secrets and control
     characters do not get into ``values``.
     """
 
@@ -51,8 +71,7 @@ class CausalSparkError(Exception):
         self.values: dict[str, Any] = {k: _safe(v) for k, v in values.items()}
 
     def text(self, language: str = "en") -> str:
-        chosen = {k: v[language] if isinstance(v, Texts) else v for k, v in self.values.items()}
-        return say(self.key, language, **chosen)
+        return say(self.key, language, **{k: _in(v, language) for k, v in self.values.items()})
 
     def __str__(self) -> str:
         return self.text()

@@ -20,7 +20,7 @@ import pandas as pd
 
 from causal_spark import __version__, storage
 from causal_spark.config import RunConfig, run_config
-from causal_spark.errors import CausalSparkError, ConfigError
+from causal_spark.errors import CausalSparkError, ConfigError, Phrase
 from causal_spark.outputs import RunFolder, manifest_text, read_manifest
 from causal_spark.results import Result
 
@@ -64,8 +64,8 @@ def validate(data: Mapping[str, Any], job: str) -> RunConfig:
     methods = family(job)
     config = run_config(data, methods.METHOD, job)
     if tuple(sorted(config.input)) not in {tuple(sorted(roles)) for roles in methods.INPUTS}:
-        expected = " or ".join(" + ".join(roles) for roles in methods.INPUTS)
-        raise ConfigError("inputs", job=job, expected=expected, got=", ".join(config.input) or "nothing")
+        expected = " | ".join(" + ".join(roles) for roles in methods.INPUTS)
+        raise ConfigError("inputs", job=job, expected=expected, got=", ".join(config.input) or Phrase("got_nothing"))
     for source in config.input.values():
         if "/" in source.table or "\\" in source.table:
             storage.check(source.table)

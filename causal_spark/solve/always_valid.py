@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scipy import optimize, special
 
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 from causal_spark.solve.intervals import Alternative, bounds
 
 
@@ -36,7 +36,9 @@ def mixing_variance(variance: float, n: float, planned: float, alpha: float = 0.
     takes 2α.
     """
     if not (planned > 0 and 0 < alpha < 1):
-        raise ConfigError("bad_number", where="method.sequential.units", got=planned, expected="a number above 0")
+        raise ConfigError(
+            "bad_number", where="method.sequential.units", got=planned, expected=Phrase("expected_above_0")
+        )
     log = -2 * math.log(min(alpha * (3 - sides), 1.0))
     return (log + math.log1p(log)) / planned * variance * n
 

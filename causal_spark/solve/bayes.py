@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def normal_posterior(estimate: float, std_error: float, prior: Prior, alpha: flo
     if not (std_error > 0 and math.isfinite(std_error)) or math.isnan(prior.std_dev):
         return Posterior(estimate, *(math.nan,) * 6)
     if not prior.std_dev > 0:
-        raise ConfigError("bad_number", where="method.prior.std_dev", got=prior.std_dev, expected="a number above 0")
+        raise ConfigError(
+            "bad_number", where="method.prior.std_dev", got=prior.std_dev, expected=Phrase("expected_above_0")
+        )
     share = 1.0 if math.isinf(prior.std_dev) else prior.std_dev**2 / (prior.std_dev**2 + std_error**2)
     mean, sd = share * estimate + (1 - share) * prior.mean, std_error * math.sqrt(share)
     z = mean / sd
@@ -86,7 +88,7 @@ def beta_binomial(
 ) -> Posterior:  # fmt: skip
     """Posterior of the difference of two proportions with independent Beta priors, by Gauss–Legendre quadrature."""
     if not (prior[0] > 0 and prior[1] > 0):
-        raise ConfigError("bad_number", where="method.prior", got=list(prior), expected="two numbers above 0")
+        raise ConfigError("bad_number", where="method.prior", got=list(prior), expected=Phrase("expected_two_above_0"))
     t = stats.beta(prior[0] + success_t, prior[1] + n_t - success_t)
     c = stats.beta(prior[0] + success_c, prior[1] + n_c - success_c)
     x, w = _nodes(t, c)

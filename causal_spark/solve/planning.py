@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from causal_spark.errors import ConfigError, StatisticError
+from causal_spark.errors import ConfigError, Phrase, StatisticError
 from causal_spark.solve.power import Split
 from causal_spark.statistics.moments import Array
 
@@ -62,7 +62,7 @@ def arrivals(new_by_weekday: Sequence[float], first_weekday: int = 0, days: int 
     """
     week = np.asarray(new_by_weekday, float)
     if week.shape != (7,) or not (week >= 0).all():
-        got, expected = list(new_by_weekday), "7 counts of 0 or more"
+        got, expected = list(new_by_weekday), Phrase("expected_counts")
         raise ConfigError("bad_number", where="new_by_weekday", got=got, expected=expected)
     return np.asarray(np.cumsum(np.tile(np.roll(week, -first_weekday), -(-days // 7))[:days]), float)
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from scipy import optimize, stats
 
-from causal_spark.errors import ConfigError, StatisticError
+from causal_spark.errors import ConfigError, Phrase, StatisticError
 from causal_spark.solve.intervals import Alternative
 from causal_spark.solve.linear import cuped
 from causal_spark.solve.means import Form, evaluate
@@ -36,7 +36,7 @@ class Split:
     def __post_init__(self) -> None:
         if not (self.treatment > 0 and self.control > 0 and self.treatment + self.control <= 1 + 1e-9):
             got = [self.treatment, self.control]
-            expected = "shares above 0, at most 1 together"
+            expected = Phrase("expected_shares_together")
             raise ConfigError("bad_number", where="method.shares", got=got, expected=expected)
 
     def variance(self, v_treatment: float, v_control: float) -> float:
@@ -193,13 +193,13 @@ def mde_proportions(
 
 def _proportion_variances(p_t: float, p_c: float, split: Split, formula: Formula) -> tuple[float, float]:
     if not (0 <= p_t <= 1 and 0 <= p_c <= 1):
-        raise ConfigError("bad_number", where="method.effect", got=[p_t, p_c], expected="shares between 0 and 1")
+        raise ConfigError("bad_number", where="method.effect", got=[p_t, p_c], expected=Phrase("expected_shares"))
     other = split.variance(p_t * (1 - p_t), p_c * (1 - p_c))
     mixed = (split.treatment * p_t + split.control * p_c) / (split.treatment + split.control)
     p = p_c if formula == "control" else mixed
     null = other if formula == "unpooled" else split.variance(p * (1 - p), p * (1 - p))
     if not other > 0:
-        raise StatisticError("no_variance", name="proportion", n="?")
+        raise StatisticError("no_variance", name=Phrase("name_proportion"), n="?")
     return null, other
 
 
@@ -284,6 +284,10 @@ def _sum_z(alpha: float, target: float, alternative: Alternative) -> float:
 def _check(alpha: float, target: float) -> None:
     for name, value in (("alpha", alpha), ("power", target)):
         if not 0 < value < 1:
-            raise ConfigError("bad_number", where=f"method.{name}", got=value, expected="a number between 0 and 1")
+            raise ConfigError(
+                "bad_number", where=f"method.{name}", got=value, expected=Phrase("expected_between", low=0, high=1)
+            )
     if target <= alpha:
-        raise ConfigError("bad_number", where="method.power", got=target, expected=f"more than alpha = {alpha}")
+        raise ConfigError(
+            "bad_number", where="method.power", got=target, expected=Phrase("expected_above_alpha", alpha=alpha)
+        )

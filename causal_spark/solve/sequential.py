@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, special, stats
 
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 from causal_spark.solve.intervals import Alternative, Test, bounds, p_value
 from causal_spark.statistics.moments import Array
 
@@ -50,7 +50,8 @@ class Plan:
             ("rho", self.rho, self.rho > 0 and math.isfinite(self.rho)),
         ):
             if not good:
-                expected = "a number between 0 and 1" if name == "alpha" else "a number above 0"
+                key = "expected_between" if name == "alpha" else "expected_above_0"
+                expected = Phrase(key, low=0, high=1)
                 raise ConfigError("bad_number", where=f"method.sequential.{name}", got=value, expected=expected)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from causal_spark.errors import ConfigError, RunError
+from causal_spark.errors import ConfigError, Phrase, RunError
 
 try:
     from py4j.protocol import Py4JError
@@ -112,7 +112,7 @@ def _existing() -> Engine | None:
 def _start(engine: str | None) -> tuple[Engine, Any]:
     if engine not in (None, "sail", "spark"):
         raise ConfigError("bad_choice", where="--engine", got=repr(engine), choices="spark, sail")
-    reason = "pysail is not installed"
+    reason: Phrase | str = Phrase("reason_no_pysail")
     if engine != "spark" and importlib.util.find_spec("pysail") is not None:
         try:
             return _sail()

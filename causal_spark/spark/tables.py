@@ -17,7 +17,7 @@ from pyspark.sql.types import BooleanType, DataType, DateType, NumericType, Time
 
 from causal_spark import storage
 from causal_spark.config import FORMATS, MAX_NAME, Filter, Source, nearest
-from causal_spark.errors import ConfigError, RunError
+from causal_spark.errors import ConfigError, Phrase, RunError
 from causal_spark.outputs import MANIFEST
 from causal_spark.spark.runs import finished_runs
 from causal_spark.spark.session import ENGINE_ERRORS, Engine, on_databricks, told
@@ -137,15 +137,15 @@ def require_filters(frame: DataFrame, filters: Sequence[Filter], role: str) -> N
             raise ConfigError("bad_filter", column=item.column, op=item.op, expected=expected)
 
 
-def _fitting(kind: DataType) -> tuple[Callable[[Any], bool], str]:
+def _fitting(kind: DataType) -> tuple[Callable[[Any], bool], Phrase]:
     """Whether a filter's value may be compared with a column of this type, and what is expected of it."""
     if isinstance(kind, BooleanType):
-        return lambda value: isinstance(value, bool), "true or false"
+        return lambda value: isinstance(value, bool), Phrase("expected_truth")
     if isinstance(kind, NumericType):
-        return lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"
+        return lambda value: isinstance(value, int | float) and not isinstance(value, bool), Phrase("expected_number")
     if isinstance(kind, TimestampType | TimestampNTZType | DateType):
-        return _is_time, "a time such as 2026-01-31"
-    return lambda value: isinstance(value, str), "a text"
+        return _is_time, Phrase("expected_time")
+    return lambda value: isinstance(value, str), Phrase("expected_text")
 
 
 def _is_time(value: object) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from causal_spark.config import Filter, utc_micros
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 
 Model = Literal[
     "first", "last", "last_non_direct", "linear", "u_shape", "w_shape", "j_shape", "inverse_j", "custom",
@@ -41,7 +41,7 @@ class Paths:
 
     def __post_init__(self) -> None:
         if not self.separator:
-            raise ConfigError("bad_number", where="method.paths.separator", got="''", expected="a text")
+            raise ConfigError("bad_number", where="method.paths.separator", got="''", expected=Phrase("expected_text"))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Attribution:
 
     def __post_init__(self) -> None:
         if not self.models or len(set(self.models)) < len(self.models):
-            raise ConfigError("attribution_models", got=", ".join(self.models) or "nothing")
+            raise ConfigError("attribution_models", got=", ".join(self.models) or Phrase("got_nothing"))
         positive = ("window_days", "view_days", "session_minutes", "half_life_days", "decay_step_days")
         for key in positive:
             number = getattr(self, key)
@@ -164,10 +164,12 @@ class Attribution:
         for key, (least, most) in whole.items():
             number = getattr(self, key)
             if number is not None and not least <= number <= most:
-                expected = f"a whole number from {least} to {most}"
+                expected = Phrase("expected_whole_between", low=least, high=most)
                 raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
         if not 0 < self.alpha < 1:
-            raise ConfigError("bad_number", where="method.alpha", got=self.alpha, expected="a number between 0 and 1")
+            raise ConfigError(
+                "bad_number", where="method.alpha", got=self.alpha, expected=Phrase("expected_between", low=0, high=1)
+            )
         self._check_positions()
         self._check_tables()
         self.as_of_micros()
@@ -175,7 +177,7 @@ class Attribution:
     def _check_positions(self) -> None:
         if "custom" in self.models and not (len(self.positions) > 1 and min(self.positions) >= 0
                                             and sum(self.positions) > 0):  # fmt: skip
-            expected = "two or more weights of 0 or more, not all 0"
+            expected = Phrase("expected_weights")
             raise ConfigError("bad_number", where="method.positions", got=list(self.positions), expected=expected)
         if self.collapse_repeats and self.transform not in ("none", "collapse"):
             raise ConfigError("bad_number", where="method.collapse_repeats", got=True, expected="transform: collapse")
@@ -184,7 +186,7 @@ class Attribution:
         if self.view_days is not None and self.type is None:
             raise ConfigError("missing_key", where="method", key="type")
         if self.period is not None and "period" in self.segments:
-            choices = "other columns, or no method.period"
+            choices = Phrase("expected_no_period")
             raise ConfigError("bad_choice", where="method.segments", got="'period'", choices=choices)
         if self.spend is not None and self.spend.time is not None and self.period is None:
             raise ConfigError("attribution_spend_time")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from causal_spark.config import Filter
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 
 Family = Literal["log", "power", "michaelis_menten", "hill"]
 
@@ -25,7 +25,7 @@ class Bound:
         ends = (self.low, math.inf if self.high is None else self.high)
         if not (0 <= ends[0] <= ends[1]) or (self.step is not None and not self.step > 0):
             got = [self.low, self.high, self.step]
-            expected = "0 ≤ low ≤ high, step above 0"
+            expected = Phrase("expected_bound")
             raise ConfigError("bad_number", where=f"method.bounds[{self.channel}]", got=got, expected=expected)
 
 
@@ -40,7 +40,7 @@ class Shift:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1 or self.source == self.target:
             where = f"method.what_if[{self.source}]"
-            raise ConfigError("bad_number", where=where, got=self.share, expected="a share above 0, at most 1")
+            raise ConfigError("bad_number", where=where, got=self.share, expected=Phrase("expected_share"))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not self.curves or len(set(self.curves)) < len(self.curves):
-            raise ConfigError("budget_curves", got=", ".join(self.curves) or "nothing")
+            raise ConfigError("budget_curves", got=", ".join(self.curves) or Phrase("got_nothing"))
         if (self.goal == "budget") != (self.target is None):
             raise ConfigError("budget_target", goal=self.goal)
         if self.goal != "budget" and self.budget is not None:
@@ -84,13 +84,17 @@ class Budget:
         for key in ("budget", "target", "step", "reach"):
             number = getattr(self, key)
             if number is not None and not (0 < number < math.inf):
-                raise ConfigError("bad_number", where=f"method.{key}", got=number, expected="a number above 0")
+                raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=Phrase("expected_above_0"))
         if not 0 <= self.risk < math.inf:
-            raise ConfigError("bad_number", where="method.risk", got=self.risk, expected="a number of 0 or more")
+            raise ConfigError(
+                "bad_number", where="method.risk", got=self.risk, expected=Phrase("expected_not_negative")
+            )
         if not 0 < self.alpha < 1:
-            raise ConfigError("bad_number", where="method.alpha", got=self.alpha, expected="a number between 0 and 1")
+            raise ConfigError(
+                "bad_number", where="method.alpha", got=self.alpha, expected=Phrase("expected_between", low=0, high=1)
+            )
         if not 4 <= self.min_periods <= 10_000:
-            expected = "a whole number from 4 to 10000"
+            expected = Phrase("expected_whole_between", low=4, high=10_000)
             raise ConfigError("bad_number", where="method.min_periods", got=self.min_periods, expected=expected)
         names = [bound.channel for bound in self.bounds]
         for name in names:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from causal_spark.config import Filter, utc_micros
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 from causal_spark.methods.experiment import Metric
 from causal_spark.solve.assignment import Layer
 
@@ -21,7 +21,7 @@ def quantile_label(metric: str, q: float) -> str:
     return f"{metric} p{100 * q:.10g}"
 
 
-def _number(where: str, got: object, good: bool, expected: str) -> None:
+def _number(where: str, got: object, good: bool, expected: Phrase | str) -> None:
     if not good:
         raise ConfigError("bad_number", where=f"method.{where}", got=got, expected=expected)
 
@@ -34,7 +34,7 @@ class Splits:
 
     def __post_init__(self) -> None:
         good = 200 <= self.splits <= MOST_SPLITS
-        _number("aa.splits", self.splits, good, f"a whole number from 200 to {MOST_SPLITS}")
+        _number("aa.splits", self.splits, good, Phrase("expected_whole_between", low=200, high=MOST_SPLITS))
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,10 @@ class Rerandomize:
             if names.count(name) > 1:
                 raise ConfigError("design_twice", where=where, name=name)
         good = 2 <= self.draws <= MOST_DRAWS
-        _number("assign.rerandomize.draws", self.draws, good, f"a whole number from 2 to {MOST_DRAWS}")
-        _number("assign.rerandomize.accepted", self.accepted, 0 < self.accepted < 1, "a number between 0 and 1")
+        whole = Phrase("expected_whole_between", low=2, high=MOST_DRAWS)
+        _number("assign.rerandomize.draws", self.draws, good, whole)
+        share = Phrase("expected_between", low=0, high=1)
+        _number("assign.rerandomize.accepted", self.accepted, 0 < self.accepted < 1, share)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Assign:
 
     def __post_init__(self) -> None:
         if not self.salt.strip():
-            raise ConfigError("bad_choice", where="method.assign.salt", got="''", choices="any text")
+            raise ConfigError("bad_choice", where="method.assign.salt", got="''", choices=Phrase("expected_any_text"))
         again = self.rerandomize
         salts = [self.salt] if again is None else [f"{self.salt}/{draw}" for draw in range(again.draws)]
         if self.layer is not None and self.layer.salt in salts:
@@ -141,21 +143,23 @@ class Design:
     def __post_init__(self) -> None:
         self._check_metrics()
         self._check_shares()
-        _number("alpha", self.alpha, 0 < self.alpha < 1, "a number between 0 and 1")
+        _number("alpha", self.alpha, 0 < self.alpha < 1, Phrase("expected_between", low=0, high=1))
         good = 0 < self.margin_alpha < 0.5
-        _number("margin_alpha", self.margin_alpha, good, "a number between 0 and 0.5")
+        _number("margin_alpha", self.margin_alpha, good, Phrase("expected_between", low=0, high=0.5))
         level = max(self.alpha, self.margin_alpha if any(metric.margin for metric in self.metrics) else 0.0)
-        _number("power", self.power, level < self.power < 1, f"a number between the level {level} and 1")
-        sizes = "numbers above 0, such as 0.02; the alternative says in which direction"
+        _number("power", self.power, level < self.power < 1, Phrase("expected_above_level", level=level))
+        sizes = Phrase("expected_effects")
         _number("lifts", list(self.lifts), all(0 < lift < math.inf for lift in self.lifts), sizes)
         for name, effect in self.effects.items():
             self._check_effect(name)
             _number(f"effects.{name}", effect, 0 < effect < math.inf, sizes)
-        _number("sizes", list(self.sizes), all(size >= 4 for size in self.sizes), "whole numbers of 4 or more")
+        good = all(size >= 4 for size in self.sizes)
+        _number("sizes", list(self.sizes), good, Phrase("expected_wholes_least", least=4))
         good = all(1 <= day <= LONGEST for day in self.days)
-        _number("days", list(self.days), good, f"whole numbers from 1 to {LONGEST}")
-        _number("traffic", self.traffic, 0 < self.traffic <= 1, "a share above 0, at most 1")
-        _number("recent_days", self.recent_days, 7 <= self.recent_days <= LONGEST, f"whole days from 7 to {LONGEST}")
+        _number("days", list(self.days), good, Phrase("expected_wholes_between", low=1, high=LONGEST))
+        _number("traffic", self.traffic, 0 < self.traffic <= 1, Phrase("expected_share"))
+        days = Phrase("expected_days_between", low=7, high=LONGEST)
+        _number("recent_days", self.recent_days, 7 <= self.recent_days <= LONGEST, days)
         self.since_micros()
 
     def _check_metrics(self) -> None:
@@ -195,7 +199,7 @@ class Design:
         good = all(0 < share < 1 for share in self.shares.values())
         if len(self.shares) < 2:
             raise ConfigError("one_arm", arms=", ".join(self.shares))
-        _number("shares", dict(self.shares), good, "shares above 0 and below 1")
+        _number("shares", dict(self.shares), good, Phrase("expected_shares_inside"))
         if abs(sum(self.shares.values()) - 1) > 1e-6:
             raise ConfigError("shares_sum", total=round(sum(self.shares.values()), 6))
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 from causal_spark.solve.intervals import Alternative
 from causal_spark.solve.sequential import Plan, Spending
 
@@ -49,7 +49,7 @@ class DecisionRule:
 
     def __post_init__(self) -> None:
         if self.units is not None and self.units < 2:
-            raise _bad("decision.units", self.units, "a whole number of 2 or more")
+            raise _bad("decision.units", self.units, Phrase("expected_whole_least", least=2))
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,14 @@ def planned(sequential: Sequential, alpha: float, alternative: Alternative) -> P
     return Plan(float(sequential.units), alpha, spending, sequential.rho, alternative)
 
 
-def _bad(field: str, got: object, expected: str) -> ConfigError:
+def _bad(field: str, got: object, expected: Phrase) -> ConfigError:
     return ConfigError("bad_number", where=f"method.{field}", got=got, expected=expected)
 
 
 def check_levels(margin_alpha: float, rule: DecisionRule | None) -> None:
     """``margin_alpha`` is a level, and the power asked of guardrails lies between it and 1."""
     if not 0 < margin_alpha < 0.5:
-        raise _bad("margin_alpha", margin_alpha, "a number between 0 and 0.5")
+        raise _bad("margin_alpha", margin_alpha, Phrase("expected_between", low=0, high=0.5))
     if rule is not None and not margin_alpha < rule.least_power < 1:
-        raise _bad("decision.least_power", rule.least_power, f"a number between {margin_alpha:g} and 1")
+        expected = Phrase("expected_between", low=f"{margin_alpha:g}", high=1)
+        raise _bad("decision.least_power", rule.least_power, expected)

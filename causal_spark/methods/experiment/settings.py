@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,15 @@ class Bayes:
     def __post_init__(self) -> None:
         where = "method.bayes"
         if self.prior_sd is not None and not 0 < self.prior_sd < math.inf:
-            raise ConfigError("bad_number", where=f"{where}.prior_sd", got=self.prior_sd, expected="a number above 0")
+            raise ConfigError(
+                "bad_number", where=f"{where}.prior_sd", got=self.prior_sd, expected=Phrase("expected_above_0")
+            )
         if not math.isfinite(self.prior_mean):
-            raise ConfigError("bad_number", where=f"{where}.prior_mean", got=self.prior_mean, expected="a number")
+            raise ConfigError(
+                "bad_number", where=f"{where}.prior_mean", got=self.prior_mean, expected=Phrase("expected_number")
+            )
         if len(self.beta) != 2 or not all(0 < part < math.inf for part in self.beta):
-            expected = "two numbers above 0"
+            expected = Phrase("expected_two_above_0")
             raise ConfigError("bad_number", where=f"{where}.beta", got=list(self.beta), expected=expected)
 
 
@@ -43,5 +47,5 @@ class Bootstrap:
         for key, most in (("replicates", 100_000), ("buckets", 20_000)):
             number = getattr(self, key)
             if not 50 <= number <= most:
-                expected = f"a whole number from 50 to {most}"
+                expected = Phrase("expected_whole_between", low=50, high=most)
                 raise ConfigError("bad_number", where=f"method.bootstrap.{key}", got=number, expected=expected)

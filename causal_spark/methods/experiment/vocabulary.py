@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from causal_spark.config import Filter, nearest, utc_micros
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 from causal_spark.methods.experiment.rules import DecisionRule, Margin, Sequential, check_levels, planned
 from causal_spark.methods.experiment.settings import Bayes, Bootstrap
 from causal_spark.solve.sequential import Plan
@@ -80,12 +80,12 @@ class Metric:
         if self.winsorize is not None and (not 0 < self.winsorize < 1 or self.kind in BINARY):
             raise ConfigError("bad_winsorize", where=where, got=self.winsorize)
         if not 1 <= self.scale <= FINEST:
-            expected = f"a whole number of 1 or more, at most {FINEST}"
+            expected = Phrase("expected_whole_most", least=1, most=FINEST)
             raise ConfigError("bad_number", where=f"{where}.scale", got=self.scale, expected=expected)
         if self.days is not None and not (len(self.days) == 2 and 0 <= self.days[0] < self.days[1] <= LONGEST):
             raise ConfigError("bad_days", where=where, got=list(self.days))
         if self.kind == "retention" and self.days is None:
-            raise ConfigError("bad_days", where=where, got="nothing")
+            raise ConfigError("bad_days", where=where, got=Phrase("got_nothing"))
         if (self.test == "superiority") != (self.margin is None):
             raise ConfigError("test_and_margin", where=where, test=self.test)
         if self.cupac_model != "linear" and not self.cupac:
@@ -136,9 +136,9 @@ class Switchback:
             raise ConfigError("switchback_period")
         where = "method.switchback"
         if self.hours is not None and not 1 / 60 <= self.hours <= 24 * LONGEST:
-            raise ConfigError("bad_number", where=f"{where}.hours", got=self.hours, expected="hours, a minute or more")
+            raise ConfigError("bad_number", where=f"{where}.hours", got=self.hours, expected=Phrase("expected_hours"))
         if not 0 <= self.burn_in < 60 * (self.hours or math.inf) or (self.burn_in and self.hours is None):
-            expected = "minutes of 0 or more, fewer than a period has; only with hours"
+            expected = Phrase("expected_burn_in")
             raise ConfigError("bad_number", where=f"{where}.burn_in", got=self.burn_in, expected=expected)
         self.origin_micros()
 
@@ -221,16 +221,19 @@ class Experiment:
                 raise ConfigError("repeated_metric", name=name)
         for key, value in (("alpha", self.alpha), ("srm_alpha", self.srm_alpha)):
             if not 0 < value < 1:
-                raise ConfigError("bad_number", where=f"method.{key}", got=value, expected="a number between 0 and 1")
+                raise ConfigError(
+                    "bad_number", where=f"method.{key}", got=value, expected=Phrase("expected_between", low=0, high=1)
+                )
         for key in ("window_days", "pre_days", "by_day", "min_segment"):
             number, most = getattr(self, key), math.inf if key == "min_segment" else LONGEST
             if number is not None and not 1 <= number <= most:
-                expected = "a whole number of 1 or more" + ("" if math.isinf(most) else f", at most {most}")
+                whole = "expected_whole_least" if math.isinf(most) else "expected_whole_most"
+                expected = Phrase(whole, least=1, most=most)
                 raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
         for key, least, most in (("exact_values", 1, 1_000_000), ("histogram_bits", 4, 20)):
             number = getattr(self, key)
             if not least <= number <= most:
-                expected = f"a whole number from {least} to {most}"
+                expected = Phrase("expected_whole_between", low=least, high=most)
                 raise ConfigError("bad_number", where=f"method.{key}", got=number, expected=expected)
         self._check_design()
         if self.cluster is not None and any(metric.ranks for metric in self.metrics):
@@ -256,7 +259,7 @@ class Experiment:
         if self.strata is not None and self.cluster is not None:
             raise ConfigError("strata_of_clusters")
         for metric in self.metrics:
-            other = "covariates" if metric.covariates else "a ratio" if metric.kind == "ratio" else None
+            other = "covariates" if metric.covariates else Phrase("other_ratio") if metric.kind == "ratio" else None
             other = other or next((f"method.{key}" for key in ("cluster", "strata") if getattr(self, key)), None)
             if metric.cupac and other is not None:
                 raise ConfigError("cupac_alone", name=metric.name, other=other)
@@ -265,7 +268,9 @@ class Experiment:
         if self.control not in shares:
             raise ConfigError("control_not_in_shares", control=self.control, arms=", ".join(shares))
         if any(share < 0 or not math.isfinite(share) for share in shares.values()):
-            raise ConfigError("bad_number", where="method.shares", got=dict(shares), expected="shares of 0 or more")
+            raise ConfigError(
+                "bad_number", where="method.shares", got=dict(shares), expected=Phrase("expected_shares_not_negative")
+            )
         if abs(sum(shares.values()) - 1) > 1e-6:
             raise ConfigError("shares_sum", total=round(sum(shares.values()), 6))
         if len([arm for arm in shares if arm not in self.holdouts]) < 2:
@@ -334,7 +339,7 @@ class Experiment:
         shares = dict(self.shares) if self.shares is not None else dict.fromkeys(sorted(found), 1.0)
         kept = {arm: share for arm, share in shares.items() if arm not in self.holdouts}
         if self.control not in kept:
-            raise ConfigError("control_not_found", control=self.control, arms=", ".join(kept) or "none")
+            raise ConfigError("control_not_found", control=self.control, arms=", ".join(kept) or Phrase("got_nothing"))
         if len(kept) < 2:
             raise ConfigError("one_arm", arms=", ".join(kept))
         total = sum(kept.values())

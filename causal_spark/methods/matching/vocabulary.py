@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from causal_spark.config import Filter
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 
 Estimand = Literal["ATT", "ATC", "ATE", "ATO"]
 Estimator = Literal["matching", "grid", "cem", "subclass", "ipw", "overlap", "entropy", "aipw", "dml"]
@@ -16,7 +16,6 @@ WEIGHTED = ("ipw", "overlap", "entropy")
 NEED_SCORE = ("matching", "grid", "subclass", "ipw", "overlap", "aipw")
 NEED_IT_TO_TRIM = ("cem", "entropy", "dml")
 MODELLED = ("logit", "propensity", "mahalanobis")  # distances that are no column
-POSITIVE = "a number above 0"
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,30 @@ class Matching:
 
     def __post_init__(self) -> None:
         if self.caliper is not None and not (self.caliper > 0 and math.isfinite(self.caliper)):
-            raise ConfigError("bad_number", where="method.matching.caliper", got=self.caliper, expected=POSITIVE)
+            raise ConfigError(
+                "bad_number", where="method.matching.caliper", got=self.caliper, expected=Phrase("expected_above_0")
+            )
         if not 1 <= self.ratio <= 100:
-            raise ConfigError("bad_number", where="method.matching.ratio", got=self.ratio, expected="1 to 100")
+            raise ConfigError(
+                "bad_number",
+                where="method.matching.ratio",
+                got=self.ratio,
+                expected=Phrase("expected_whole_between", low=1, high=100),
+            )
         if not 1 <= self.neighbours <= 100:
             raise ConfigError(
-                "bad_number", where="method.matching.neighbours", got=self.neighbours, expected="1 to 100"
+                "bad_number",
+                where="method.matching.neighbours",
+                got=self.neighbours,
+                expected=Phrase("expected_whole_between", low=1, high=100),
             )
         if not (self.tolerance >= 0 and math.isfinite(self.tolerance)):
-            raise ConfigError("bad_number", where="method.matching.tolerance", got=self.tolerance, expected="0 or more")
+            raise ConfigError(
+                "bad_number",
+                where="method.matching.tolerance",
+                got=self.tolerance,
+                expected=Phrase("expected_not_negative"),
+            )
 
 
 @dataclass(frozen=True)
@@ -132,11 +146,16 @@ class Observational:
             if not getattr(self, key):
                 raise ConfigError("matching_empty", key=f"method.{key}")
         if not 0 < self.alpha < 1:
-            raise ConfigError("bad_number", where="method.alpha", got=self.alpha, expected="a number between 0 and 1")
+            raise ConfigError(
+                "bad_number", where="method.alpha", got=self.alpha, expected=Phrase("expected_between", low=0, high=1)
+            )
         for key, low, high in (("subclasses", 2, 1000), ("cells", 2, 100_000), ("folds", 1, 100)):
             if not low <= getattr(self, key) <= high:
                 raise ConfigError(
-                    "bad_number", where=f"method.{key}", got=getattr(self, key), expected=f"{low} to {high}"
+                    "bad_number",
+                    where=f"method.{key}",
+                    got=getattr(self, key),
+                    expected=Phrase("expected_whole_between", low=low, high=high),
                 )
         self._check_roles()
         self._check_combinations()
@@ -162,7 +181,9 @@ class Observational:
                     raise ConfigError("covariate_has_role", column=name, role=role)
         overlap = set(self.treatments) & set(self.every_outcome)
         if overlap:
-            raise ConfigError("covariate_has_role", column=sorted(overlap)[0], role="treatments and outcomes")
+            raise ConfigError(
+                "covariate_has_role", column=sorted(overlap)[0], role=Phrase("role_treatments_and_outcomes")
+            )
         for name in (*self.propensity.squares, *(part for pair in self.propensity.interactions for part in pair)):
             if name not in names:
                 raise ConfigError("term_unknown", column=name, covariates=", ".join(names))
@@ -170,8 +191,8 @@ class Observational:
             raise ConfigError(
                 "bad_number",
                 where="method.propensity.interactions",
-                got="a list of another length",
-                expected="pairs of covariates",
+                got=Phrase("got_other_length"),
+                expected=Phrase("expected_pairs"),
             )
 
     def _check_combinations(self) -> None:
@@ -190,7 +211,7 @@ class Observational:
             raise ConfigError("stabilized_refused")
         if isinstance(self.trim, tuple) and not (len(self.trim) == 2 and 0 <= self.trim[0] < self.trim[1] <= 1):
             raise ConfigError(
-                "bad_number", where="method.trim", got=list(self.trim), expected="[low, high] within 0 and 1"
+                "bad_number", where="method.trim", got=list(self.trim), expected=Phrase("expected_ends_within")
             )
         if self.value is not None and self.value not in self.outcomes:
             raise ConfigError("value_unknown", value=self.value, outcomes=", ".join(self.outcomes))
@@ -198,7 +219,9 @@ class Observational:
             if name not in self.treatments:
                 raise ConfigError("spend_unknown", treatment=name, treatments=", ".join(self.treatments))
             if not (amount > 0 and math.isfinite(amount)):
-                raise ConfigError("bad_number", where=f"method.spend.{name}", got=amount, expected=POSITIVE)
+                raise ConfigError(
+                    "bad_number", where=f"method.spend.{name}", got=amount, expected=Phrase("expected_above_0")
+                )
 
     @property
     def columns(self) -> tuple[Covariate, ...]:

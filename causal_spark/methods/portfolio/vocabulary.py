@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from causal_spark.config import Filter
-from causal_spark.errors import ConfigError
+from causal_spark.errors import ConfigError, Phrase
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,11 @@ class Portfolio:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
-            raise ConfigError("bad_number", where="method.alpha", got=self.alpha, expected="a number between 0 and 1")
+            raise ConfigError(
+                "bad_number", where="method.alpha", got=self.alpha, expected=Phrase("expected_between", low=0, high=1)
+            )
         if self.centre is not None and not math.isfinite(self.centre):
-            raise ConfigError("bad_number", where="method.centre", got=self.centre, expected="a finite number")
+            raise ConfigError("bad_number", where="method.centre", got=self.centre, expected=Phrase("expected_finite"))
         for name in self.methods:
             if self.methods.count(name) > 1:
                 raise ConfigError("portfolio_methods", name=name)
