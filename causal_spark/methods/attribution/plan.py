@@ -60,7 +60,7 @@ class Plan:
             return 0
         if not stat.startswith("markov_") or int(stat[-1]) <= REPLICATED_ORDER:
             return self.replicates
-        cells = min((self.tokens + 1) ** int(stat[-1]) * (self.tokens + 2), self.cells)
+        cells: int = min((self.tokens + 1) ** int(stat[-1]) * (self.tokens + 2), self.cells)
         return min(self.replicates, max(NUMBERS // (cells * (1 + self.outcomes)), LEAST))
 
 
