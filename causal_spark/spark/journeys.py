@@ -58,7 +58,12 @@ def level(segment: str) -> Column:
 
 def code(text: Column) -> Column:
     """A number of 64 bits for a text, the same on every engine."""
-    return F.xxhash64(text)
+    return F.xxhash64(filled(text))
+
+
+def filled(text: Column) -> Column:
+    """``text``, nothing where it is NULL: the embedded engine cannot hash a column that a file says is constant."""
+    return F.coalesce(text, F.lit(""))
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Coding:
     def person(self, person: Column, named: bool) -> list[Column]:
         """The columns of the person; ``named``: and the key itself, as text."""
         text = person.cast("string")
-        hashed = F.xxhash64(F.lit("person"), text)
+        hashed = F.xxhash64(F.lit("person"), filled(text))
         first = person.cast("bigint") if self.numbered else hashed
         return [*([text.alias(WHO)] if named else []), first.alias("p1"),
                 *([hashed.alias("h")] if self.numbered and self.drawn else [])]  # fmt: skip
@@ -123,7 +128,7 @@ class Coding:
         """The field p2, if there is one."""
         if self.numbered:
             return {}
-        text = person.cast("string")
+        text = filled(person.cast("string"))
         return {"p2": F.pmod(F.xxhash64(F.lit("identity"), text), F.lit(1 << self.layout.places["p2"].bits))}
 
     def bucket(self) -> Column:
@@ -169,7 +174,7 @@ def _identified_by(name: str | None) -> Column:
     if name is None:
         return F.lit(0).cast("bigint")
     text = col(name).cast("string")
-    return F.when(text.isNull(), F.lit(0)).otherwise(F.xxhash64(text)).cast("bigint")
+    return code(text) * text.isNotNull().cast("bigint")
 
 
 def conversion_rows(frame: DataFrame, person: Column, time: str, event: str | None, segments: Sequence[str],

@@ -278,7 +278,8 @@ def test_tables_that_name_no_token_or_name_it_twice_are_refused(spark, tmp_path:
 
 @once
 def test_equal_orders_count_once_and_missing_amounts_are_told(spark, tmp_path: Path) -> None:
-    write_table(_table(GOOD), tmp_path / "touches")
+    """One channel, one person who bought: columns that are constant in their files."""
+    write_table(_table([("ann", 1.0, "x", 1), ("bob", 2.0, "x", 2)]), tmp_path / "touches")
     bought = {"user_id": ["ann"] * 4, "ts": _times([2.5, 2.6, 2.7, 2.8]), "revenue": [5.0, 5.0, None, 1.0],
               "order": ["o1", "o1", None, None]}  # fmt: skip
     write_table(pa.table(bought), tmp_path / "conversions")
