@@ -207,6 +207,11 @@ def overlap(frame: DataFrame, treatment: str, bins: int) -> list[dict[str, float
     return sorted(found.toArrow().to_pylist(), key=lambda row: (row["cell"], row["arm"]))
 
 
+def treated_above(frame: DataFrame, treatment: str, logit: float) -> int:
+    """Treated rows whose logit is above ``logit``: one scan."""
+    return frame.where((col(treatment) == F.lit(1.0)) & (F.col(LOGIT) > F.lit(logit))).count()
+
+
 def inside(frame: DataFrame, low: float, high: float) -> DataFrame:
     """The rows whose logit lies in [low, high]."""
     return frame.where((F.col(LOGIT) >= F.lit(low)) & (F.col(LOGIT) <= F.lit(high)))

@@ -11,7 +11,7 @@ import pytest
 
 from causal_spark import job
 from causal_spark.results import ESTIMATE_COLUMNS
-from tests.matching_runs import EFFECT, config, confounded, only_on_sail, row, size, written
+from tests.matching_runs import EFFECT, by_logit, config, confounded, only_on_sail, row, size, written
 
 
 def test_every_treatment_has_its_incremental_value_and_return(several) -> None:
@@ -178,3 +178,36 @@ def test_trimming_reaches_the_estimators_without_a_propensity(spark, channels, t
     outside = pd.Series(~inside, index=frame["id"]).loc[weights.index]
     assert ((weights["entropy"] == 0) == outside).all()
     assert list(ours.estimates["method"].drop_duplicates())[2:] == ["cem", "dml", "ipw", "entropy"]
+
+
+def test_money_after_trimming_is_that_of_the_units_compared(spark, channels, tmp_path, engine) -> None:
+    """By hand: what was spent on all treated fell on each alike, and on those trimmed or unmatched too."""
+    only_on_sail(engine)
+    frame, table = channels
+    e, treated = by_logit(frame, ["a", "b", "c"]), frame["treat"] == 1
+    inside = (treated & (e >= 0.2) & (e <= 0.7)).sum()
+    names = ["matching", "cem", "ipw", "aipw"]
+    method = {"outcomes": ["y"], "covariates": ["a", "b", "c"], "estimators": names, "trim": [0.2, 0.7],
+              "matching": {"caliper": 0.2, "pairs": False}, "spend": {"treat": 500.0}, "value": "y"}  # fmt: skip
+    result = job.run(config(table, tmp_path / "out", **method), "matching").result
+    assert inside < 0.9 * treated.sum()
+    for name in names:
+        units = inside if name in ("ipw", "aipw") else size(result, name).matched
+        effect, more, roi = (row(result, name, term) for term in ("difference", "incremental", "roi"))
+        spent = 500 * units / treated.sum()
+        for part in ("estimate", "conf_low", "conf_high"):
+            assert more[part] == pytest.approx(effect[part] * units, rel=1e-12), name
+            assert roi[part] == pytest.approx((effect[part] * units - spent) / spent, rel=1e-10), name
+        assert f"of a spend of {spent:,.0f}." in roi.note
+
+
+def test_overlap_is_seen_within_a_cell_of_the_propensity(spark, channels, tmp_path, engine) -> None:
+    """Of a rare treatment all propensities are below 0.001: 8 of 20 treated are above every control."""
+    only_on_sail(engine)
+    place = np.arange(400)
+    given = np.where(place < 8, 0.0009, 0.0001 + place * 1e-6)
+    frame = channels[0].head(400).assign(treat=(place < 20).astype(int), given=given)
+    method = {"outcomes": ["y"], "covariates": ["a"], "estimators": ["ipw"], "score": "given"}
+    result = job.run(config(written(frame, tmp_path / "t"), tmp_path / "out", **method), "matching").result
+    found = result.diagnostics["checks"].query("code == 'OVERLAP'")
+    assert found[["verdict", "share"]].to_numpy().tolist() == [["warn", 8 / 20]]

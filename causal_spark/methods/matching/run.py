@@ -25,6 +25,7 @@ from causal_spark.spark.tables import Frame, stage
 Progress = Callable[[str], None]
 BINS = 1000
 SHOWN = 50  # bins of the overlap that go into a table
+BEYOND = 0.01  # share of the treated beyond every control above which OVERLAP warns
 FEW_CLUSTERS = 30
 
 
@@ -143,7 +144,7 @@ def _comparison(
     bounds, lines = (-math.inf, math.inf), (0.0, 0.0)
     if fit is not None:
         cells = design.overlap(fit.frame, column, BINS)
-        bounds, lines = _overlap(method, found, cells, checks)
+        bounds, lines = _overlap(method, found, cells, checks, partial(design.treated_above, fit.frame, column))
         _propensity(found, table, fit)
     if "matching" in method.estimators and before is not None:
         ends = None if fit is None else lines
@@ -158,9 +159,16 @@ def _comparison(
 
 
 def _overlap(
-    method: Observational, found: _Comparison, cells: list[dict[str, float]], checks: Findings
+    method: Observational,
+    found: _Comparison,
+    cells: list[dict[str, float]],
+    checks: Findings,
+    above: Callable[[float], int],
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Bounds of the logits that are kept, and of all; how the arms overlap, as rows and as a finding."""
+    """Bounds of the logits that are kept, and of all; how the arms overlap, as rows and as a finding.
+
+    ``above`` counts the treated above a logit, by a scan: asked where the cell that holds both arms decides.
+    """
     ends = np.array(
         [
             [
@@ -179,9 +187,12 @@ def _overlap(
     counts = np.zeros((2, BINS))
     for cell in cells:
         counts[int(cell["arm"]), int(cell["cell"])] = cell["n"]
-    outside = sum(c["n"] for c in cells if c["arm"] == 1 and c["low"] > ends[0, 1])
-    share = outside / counts[1].sum()
-    checks.add("OVERLAP", "warn" if share > 0.01 else "pass", "units", found.treatment, share=share)
+    total = counts[1].sum()
+    outside, most = (sum(c["n"] for c in cells if c["arm"] == 1 and c[end] > ends[0, 1]) for end in ("low", "high"))
+    if outside <= BEYOND * total < most:
+        outside = above(float(ends[0, 1]))
+    share = outside / total
+    checks.add("OVERLAP", "warn" if share > BEYOND else "pass", "units", found.treatment, share=share)
     shown = counts.reshape(2, SHOWN, -1).sum(axis=2)
     found.overlap += [
         {
@@ -318,6 +329,8 @@ def _weighted(method: Observational, table: Table, found: _Comparison, item: wei
     focal = {"ATT": treated, "ATC": control}.get(item.estimand, item.n)
     rows = None if item.balance is None else item.balance["rows"]
     used = focal if rows is None else {"ATT": rows[1], "ATC": rows[0]}.get(item.estimand, rows.sum())
+    if item.name == "aipw" and item.estimand in ("ATT", "ATC"):
+        used = round(item.solution.bottom)  # rows of that arm that are kept, see doubly.score
     for label, effect, error in item.contrasts(found.treatment, len(found.outcomes)):
         replace(found, treatment=label).add(item.name, item.estimand, effect, error, focal, float(used), kind)
     if item.balance is None:

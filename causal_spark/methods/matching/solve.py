@@ -83,15 +83,17 @@ def _estimates(method: Observational, found: Found, compressed: Compressed, lang
     )  # fmt: skip
     spend = (method.spend or {}).get(found.treatment)
     if spend and found.outcome == method.value:
-        # the spend on units without a match is left out with them
-        factor = found.focal / spend
+        # the spend is that on all treated units; the part of those trimmed or without a match is left out with them
+        plain = (row for row in compressed.effects if row.estimator == "unadjusted")
+        reached = next(row.focal for row in plain if row.treatment == found.treatment)
+        factor = reached / spend
         test = wald(
             found.estimate * factor - 1.0, found.std_error * factor, method.alpha, alternative=method.alternative
         )
         yield replace(
             row, term="roi", estimate=test.estimate, std_error=test.std_error, statistic=test.statistic,
             p_value=test.p_value, conf_low=test.low, conf_high=test.high,
-            note=say("note_roi", language, spend=f"{spend * units / found.focal:,.0f}"),
+            note=say("note_roi", language, spend=f"{spend * units / reached:,.0f}"),
         )  # fmt: skip
 
 
