@@ -19,8 +19,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from causal_spark import __version__, job, storage
-from causal_spark.config import load, override, parse
+from causal_spark.config import convert, load, override, parse
 from causal_spark.errors import CausalSparkError, ConfigError, printable, scrub
+from causal_spark.outputs import read_manifest
 from causal_spark.results import Estimate
 from causal_spark.words import LANGUAGES, say
 
@@ -140,6 +141,7 @@ def template(name: str) -> str:
 
 def _validate(arguments: argparse.Namespace, language: str) -> int:
     data = load(arguments.file, arguments.set)
+    arguments.language = _data_language(data, language)
     job.validate(data, str(data.get("job", "")))
     print("ok")
     return 0
@@ -172,12 +174,17 @@ def _report(data: Mapping[str, Any], name: str, engine: str | None, language: st
 
 def _resolve(arguments: argparse.Namespace, language: str) -> int:
     changes = override({}, arguments.set)
-    method = changes.get("method", {})
-    output = changes.get("output", {}).get("path")
+    arguments.language = str(read_manifest(arguments.path).get("language"))
     for key in changes:
         if key not in ("method", "output"):
             raise ConfigError("unknown_key", where="resolve --set", key=key, hint="method, output")
-    return show(job.resolve(arguments.path, method, output), {"output": {"path": output}}, language)
+    method, output = (convert(Mapping[str, Any], changes.get(key, {}), key) for key in ("method", "output"))
+    for key in output:
+        if key != "path":
+            raise ConfigError("unknown_key", where="output", key=key, hint="path")
+    path = convert(str | None, output.get("path"), "output.path")
+    outcome = job.resolve(arguments.path, method, path)
+    return show(outcome, {"output": {"path": outcome.manifest["path"]}}, _language(arguments))
 
 
 def _demo(arguments: argparse.Namespace, language: str) -> int:

@@ -326,7 +326,8 @@ def resolve(path: str, changes: Mapping[str, Any], output: str | None, tracking:
             raise ConfigError("resolve_refused", key=key, allowed=", ".join(methods.RESOLVABLE))
     method = {**manifest["method"], **changes}
     text = storage.read_text(storage.join(path, "statistics.json"))
-    key = hashlib.sha256((manifest["run_key"] + json.dumps(dict(changes), sort_keys=True, default=str)).encode())
+    asked = manifest["run_key"] + code_version() + json.dumps(dict(changes), sort_keys=True, default=str)
+    key = hashlib.sha256(asked.encode())
     short = key.hexdigest()[:16]
     target = RunFolder(storage.check(output) if output else f"{path.rstrip('/')}-resolved-{short[:6]}", short)
     config = run_config(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from causal_spark import job, outputs, storage
+from causal_spark import cli, job, outputs, storage
 from causal_spark.errors import ConfigError
 from causal_spark.methods import matching
 from causal_spark.methods.matching import run as matching_run
@@ -71,6 +71,49 @@ def test_a_finished_run_is_solved_again_without_an_engine(several, tmp_path, mon
     assert again.result.diagnostics["checks"].query("code == 'BALANCE'")["verdict"].ne("pass").any()
     with pytest.raises(ConfigError, match="estimators"):
         job.resolve(str(out), {"estimators": ["ipw"]}, str(tmp_path / "r2"))
+
+
+def test_a_run_solved_again_by_other_code_is_another(several, monkeypatch) -> None:
+    out = str(several[1])
+    first, repeated = (job.resolve(out, {"alpha": 0.15}, None) for _ in range(2))
+    assert (first.repeated, repeated.repeated) == (False, True)
+    monkeypatch.setattr(job, "code_version", lambda: "of another day")
+    newer = job.resolve(out, {"alpha": 0.15}, None)
+    assert not newer.repeated
+    assert newer.manifest["path"] != first.manifest["path"]
+
+
+def test_the_command_says_where_a_run_solved_again_is(several, monkeypatch, capsys) -> None:
+    """In the language of that run, and again where it is there already."""
+    monkeypatch.setenv("CAUSAL_SPARK_LANGUAGE", "zh")
+    out, before = several[1], set(several[1].parent.iterdir())
+    for _ in range(2):
+        assert cli.main(["resolve", str(out), "--set", "method.alpha=0.3"]) == 0
+        told = capsys.readouterr().out
+        assert "roi" in told and "Report" in told
+        (folder,) = set(out.parent.iterdir()) - before
+        assert f"{folder}/report.html" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("method=3", "method: "),
+        ("output=x", "output: "),
+        ("output.path=[a]", "output.path: "),
+        ("output.format=delta", "Did you mean: path"),
+        ("output.table=main.a.b", "Did you mean: path"),
+        ("input=3", "Did you mean: method, output"),
+    ],
+)
+def test_the_command_refuses_what_solving_again_cannot_do(several, monkeypatch, capsys, change, named) -> None:
+    monkeypatch.setenv("CAUSAL_SPARK_LANGUAGE", "zh")
+    before = set(several[1].parent.iterdir())
+    assert cli.main(["resolve", str(several[1]), "--set", change]) == 2
+    told = capsys.readouterr().err
+    assert named in told
+    assert len(told.splitlines()) == 1
+    assert set(several[1].parent.iterdir()) == before
 
 
 def test_a_run_is_logged_with_its_effects(spark, lalonde_table, tmp_path, engine) -> None:
