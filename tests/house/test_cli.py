@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from causal_spark import cli
+from causal_spark import cli, job
 from causal_spark.errors import CausalSparkError, GateError
 from causal_spark.methods.findings import Findings
 from causal_spark.words import LANGUAGES, catalogue, say
+from tests.run import ROOT
 
 
 def test_init_writes_a_configuration_that_validates(tmp_path, monkeypatch, capsys) -> None:
@@ -22,10 +23,11 @@ def test_init_writes_a_configuration_that_validates(tmp_path, monkeypatch, capsy
     assert "experiment.yml exists already" in capsys.readouterr().err
 
 
-def test_the_repository_holds_the_configuration_that_init_writes() -> None:
-    from tests.run import ROOT
-
-    assert (ROOT / "conf" / "experiment.yml").read_text(encoding="utf-8") == cli.template("experiment")
+@pytest.mark.parametrize("name", job.JOBS)
+def test_the_repository_holds_the_configuration_that_init_writes(name: str) -> None:
+    path = ROOT / "conf" / f"{name}.yml"
+    assert not path.is_symlink()  # `databricks bundle deploy` leaves links out
+    assert path.read_text(encoding="utf-8") == cli.template(name)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,7 @@ def test_errors_speak_the_language_of_the_report(language: str, tmp_path, monkey
     file = tmp_path / "budget.yml"
     file.write_text(f"job: budget\nreport: {{language: {language}}}\ninput: {{history: {{table: {tmp_path}/none}}}}\n"
                     f"method: {{risk: -1}}\noutput: {{path: {tmp_path}/out}}\n", encoding="utf-8")  # fmt: skip
-    assert cli.main(["run", str(file)]) == 2
-    told = capsys.readouterr().err
-    assert ("应为" in told) == (language == "zh") and ("expected" in told) == (language == "en")
+    for command in ("run", "validate"):
+        assert cli.main([command, str(file)]) == 2
+        told = capsys.readouterr().err
+        assert ("应为" in told) == (language == "zh") and ("expected" in told) == (language == "en"), command
