@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.aims import ENGINES, NAMES, Verdict, million
 from benchmarks.page import _table as table
+from benchmarks.page import peers_wanted
 from benchmarks.results import Line, Results
 
 TASKS = {
@@ -62,6 +63,7 @@ def _page(lines: Sequence[Line], facts: dict[str, Any]) -> Iterator[str]:
     yield f"Python {facts['python']}, Java {facts['java'] or '–'}, {versions}."
     yield f"Repeat with `python -m benchmarks.matching` ({facts['minutes']:.0f} minutes here, 3 GB of disk; `--resume`"
     yield "goes on after an interruption). All figures: `benchmarks/matching.csv`."
+    yield peers_wanted(facts, ("causalml", "dowhy", "psmpy"))
     yield f"\n## Aims: {len(found) - missed} met, {missed} missed\n"
     yield from table(("aim", "figure", ""), [(v.aim, v.figure, "met" if v.met else "**missed**") for v in found])
     yield "\n## On a given score\n\nSeconds; million rows a second and core; peak MB.\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,12 @@ def _facts(facts: dict[str, Any]) -> Iterator[str]:
     yield "--quick` for a first look, `--resume` after an interruption). All figures: `benchmarks/results.csv`."
     if facts.get("caveat"):
         yield f"\n**{facts['caveat']}**"
+
+
+def peers_wanted(facts: Mapping[str, Any], names: Sequence[str]) -> str:
+    """How to install the peers that the lock files do not hold, in the versions that were measured."""
+    pinned = (f"{name}=={facts['versions'][name]}" for name in names)
+    return f"The peers that `make test` does not install: `pip install {' '.join(pinned)}`."
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

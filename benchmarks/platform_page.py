@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.aims import ENGINES, NAMES, Verdict
 from benchmarks.page import _table as table
+from benchmarks.page import peers_wanted
 from benchmarks.platform_tasks import DRAWS, REPLICATES, SPLITS
 
 COLUMNS = ("system", "task", "rows", "seconds", "rows_per_s_core", "peak_mb", "python_mb", "estimate", "std_error",
@@ -52,6 +53,7 @@ def _page(lines: Sequence[Line], facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Python {facts['python']}, Java {facts['java'] or '–'}, {versions}."
     yield "Repeat with `python -m benchmarks.platform` (`--resume` goes on after an interruption)."
     yield "All figures: `benchmarks/platform.csv`."
+    yield peers_wanted(facts, ("ambrosia", "hypex"))
     yield f"\n## Aims: {met} met, {len(found) - met} missed\n"
     yield from table(("aim", "figure", ""), [(v.aim, v.figure, "met" if v.met else "**missed**") for v in found])
     for task in dict.fromkeys(line["task"] for line in lines):
