@@ -83,7 +83,7 @@ setup(
         "causal_spark.report": ["templates/*"],
     },
     install_requires=REQUIRES,
-    extras_require={"local": LOCAL, "dev": DEV, "dp": [], "boosted": BOOSTED},
+    extras_require={"local": LOCAL, "dev": DEV, "boosted": BOOSTED},
     entry_points={"console_scripts": ["causal-spark = causal_spark.cli:console"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

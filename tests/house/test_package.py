@@ -59,7 +59,7 @@ def test_wheel_does_not_require_spark(wheels: tuple[Path, Path]) -> None:
     }  # fmt: skip
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert {"local", "dev", "dp"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"local", "dev", "boosted"} <= set(metadata.get_all("Provides-Extra", []))
 
 
 def test_wheel_holds_the_package_and_its_data(wheels: tuple[Path, Path]) -> None:
