@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.aims import ENGINES, NAMES, Verdict
 from benchmarks.journey_lines import Line, read
 from benchmarks.page import _table as table
+from benchmarks.page import peers_wanted
 
 SPEEDS = {"sail": 2.5, "spark": 0.6}  # million touches a second and core, from touches to counted paths
 ADDED, MARKOV, GAME = 0.25, 2.0, 1.0
@@ -55,7 +56,8 @@ def _page(lines: Sequence[Line], facts: dict[str, Any]) -> Iterator[str]:
     yield f"{facts['date']}: {facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB, {facts['system']};"
     yield f"Python {facts['python']}, Java {facts['java'] or '–'}, {versions}."
     yield f"Repeat with `python -m benchmarks.attribution` ({facts['minutes']:.0f} minutes here; `--large` adds 100 M"
-    yield "touches, `--resume` goes on after an interruption)."
+    yield "touches, `--resume` goes on after an interruption). All figures: `benchmarks/attribution.csv`."
+    yield peers_wanted(facts, ("marketing-attribution-models",))
     yield f"\n## Aims: {len(found) - missed} met, {missed} missed\n"
     yield from table(("aim", "figure", ""), [(v.aim, v.figure, "met" if v.met else "**missed**") for v in found])
     yield "\n**Why the speeds are missed.**"
